@@ -1,7 +1,44 @@
-//! `overlay-ingest`: bytes of CSV to partitions.
+//! Bytes of CSV to partitions: the only code that reads the data set's text.
+//!
+//! The journey of a row:
+//!
+//! 1. [`dataset`] walks the tree and says which files belong to which day, which are refused and which are ignored.
+//! 2. [`csv`] cuts a file into lines and a line into 13 fields, or says why it cannot.
+//! 3. [`row`] decodes the fields into typed values, or says why it cannot; [`dictionary`] numbers the texts.
+//! 4. [`partition`] puts the rows of one day into one total order and names the result by what it was made from.
+//! 5. [`parquet_file`] writes it and reads it back; [`rejects`] keeps every row that was not taken.
+//! 6. [`manifest`] is the one point of commit; [`run`] decides what must be redone; [`cache`] loads what was committed.
+//!
+//! Invariant: every line that is not blank is either a row of a partition or a line of the rejects file, never both
+//! and never neither. Nothing here knows of networks, nodes or queries.
 
+pub mod cache;
+mod cache_writer;
+mod csv;
+pub mod dataset;
 pub mod date;
+mod dictionary;
+pub mod error;
+pub mod generate;
+pub mod manifest;
+mod parquet_file;
+pub mod partition;
 pub mod partition_id;
+pub mod progress;
+pub mod receipt;
+pub mod rejects;
+mod row;
+pub mod run;
+pub mod schema;
+pub mod stats;
 
+pub use cache::Cache;
+pub use dataset::{Dataset, Refusal, SourceFile};
 pub use date::{Date, DateRange};
+pub use error::Error;
+pub use manifest::{Manifest, PartitionEntry, SourceEntry};
+pub use partition::{Parsed, Partition, parse_date};
 pub use partition_id::PartitionId;
+pub use rejects::{Reason, Reject};
+pub use schema::{LAYOUT_VERSION, Layout, ZONE_ROWS, observations};
+pub use stats::{Bounds, PartitionStats};
