@@ -33,7 +33,7 @@ struct Count {
 impl Bar {
     pub fn new() -> Bar {
         let bar = ProgressBar::new(0);
-        let template = "{bar:32} {bytes:>10} of {total_bytes}  {binary_bytes_per_sec}  {msg}  {eta} left";
+        let template = "{bar:32} {msg}  {decimal_bytes_per_sec}  {eta} left";
         bar.set_style(ProgressStyle::with_template(template).expect("the template is a constant"));
         Bar { bar, count: std::sync::Mutex::default() }
     }

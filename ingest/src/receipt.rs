@@ -61,6 +61,9 @@ pub struct Totals {
     pub partitions: u64,
     /// Partitions that were read again in this run.
     pub redone: u64,
+    /// Rows in and bytes of the partitions that were read again: what `seconds` were spent on.
+    pub rows_read: u64,
+    pub csv_bytes_read: u64,
     pub csv_bytes: u64,
     pub parquet_bytes: u64,
     pub seconds: f64,
@@ -91,6 +94,7 @@ impl Receipt {
         }
         let rows_in =
             |days: DateRange| partitions.iter().filter(|entry| days.contains(entry.id.date)).map(|e| e.rows).sum();
+        let redone = || partitions.iter().filter(|entry| outcome.redone.contains(&entry.id.date));
         let totals = Totals {
             files: files.len() as u64,
             rows_in: sum(|file| file.rows_in),
@@ -101,6 +105,8 @@ impl Receipt {
             ignored: dataset.ignored().len() as u64,
             partitions: partitions.len() as u64,
             redone: outcome.redone.len() as u64,
+            rows_read: redone().flat_map(|entry| &entry.sources).map(|source| source.rows_in).sum(),
+            csv_bytes_read: redone().map(|entry| entry.csv_bytes).sum(),
             csv_bytes: partitions.iter().map(|entry| entry.csv_bytes).sum(),
             parquet_bytes: partitions.iter().map(|entry| entry.file_bytes).sum(),
             seconds,
@@ -145,13 +151,10 @@ impl fmt::Display for Receipt {
         let up_to_date = totals.partitions.saturating_sub(redone);
         write!(f, "  partitions  {:>11}   {bytes} of Parquet; ", count(totals.partitions))?;
         writeln!(f, "{redone} written, {up_to_date} up to date")?;
-        write!(f, "  time        {:>9.2} s", totals.seconds)?;
-        if redone == totals.partitions && redone > 0 && totals.seconds > 0.0 {
-            let per_second = |number: u64| (number as f64 / totals.seconds) as u64;
-            let (rows, bytes) = (per_second(totals.rows_in), per_second(totals.csv_bytes));
-            write!(f, "   {} rows/s, {}/s", count(rows), megabytes(bytes))?;
-        }
-        writeln!(f)?;
+        let per_second = |number: u64| (number as f64 / totals.seconds.max(1e-9)) as u64;
+        let (rows, bytes) = (per_second(totals.rows_read), per_second(totals.csv_bytes_read));
+        let rate = format!("{} rows/s, {}/s", count(rows), megabytes(bytes));
+        writeln!(f, "  time        {:>9.2} s   {rate}", totals.seconds)?;
         let width = self.teams.iter().map(|team| team.name.chars().count()).max().unwrap_or(0).max(10);
         for (index, team) in self.teams.iter().enumerate() {
             let rows = count(totals.teams.get(&team.name).copied().unwrap_or(0));

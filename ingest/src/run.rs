@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use rayon::prelude::*;
 
 use crate::cache_writer::{CacheWriter, partition_file_name};
-use crate::dataset::{Dataset, SourceFile};
+use crate::dataset::{Dataset, Refusal, SourceFile};
 use crate::date::{Date, DateRange};
 use crate::error::Error;
 use crate::manifest::{FILE_NAME, Manifest, PartitionEntry, RejectsSpan, SourceEntry};
@@ -34,7 +34,8 @@ pub struct RunOptions {
     /// Days outside are left as they are.
     pub range: DateRange,
     pub layout: Layout,
-    /// Read every day of the range again, and start over if the manifest cannot be used.
+    /// Read every day of the range again. If the manifest cannot be used (corrupt, or of another layout), start over:
+    /// then days outside the range are dropped too.
     pub force: bool,
 }
 
@@ -165,12 +166,13 @@ fn up_to_date(dataset: &Dataset, entry: &PartitionEntry, cache: &Path) -> Result
     let mut entry = entry.clone();
     let mut buffer = Vec::new();
     for (file, source) in files.iter().zip(&mut entry.sources) {
-        if file.path != source.path || file.bytes != source.bytes {
+        let is_outside = |refused| refused == Some(Refusal::SymlinkOutside);
+        let same_place = is_outside(file.refused) == is_outside(source.refused);
+        if file.path != source.path || file.bytes != source.bytes || !same_place {
             return Ok(None);
         }
         if file.modified_ns != source.modified_ns {
-            let link_changed = file.refused.is_some() && file.refused != source.refused;
-            if link_changed || digest_of(&dataset.root, file, &mut buffer)? != source.digest {
+            if digest_of(&dataset.root, file, &mut buffer)? != source.digest {
                 return Ok(None);
             }
             source.modified_ns = file.modified_ns;
