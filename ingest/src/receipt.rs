@@ -153,7 +153,10 @@ impl fmt::Display for Receipt {
         writeln!(f, "{redone} written, {up_to_date} up to date")?;
         let per_second = |number: u64| (number as f64 / totals.seconds.max(1e-9)) as u64;
         let (rows, bytes) = (per_second(totals.rows_read), per_second(totals.csv_bytes_read));
-        let rate = format!("{} rows/s, {}/s", count(rows), megabytes(bytes));
+        let rate = match totals.redone {
+            0 => "nothing had to be read".to_owned(),
+            _ => format!("{} rows/s, {}/s", count(rows), megabytes(bytes)),
+        };
         writeln!(f, "  time        {:>9.2} s   {rate}", totals.seconds)?;
         let width = self.teams.iter().map(|team| team.name.chars().count()).max().unwrap_or(0).max(10);
         for (index, team) in self.teams.iter().enumerate() {

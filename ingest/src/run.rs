@@ -96,7 +96,8 @@ pub fn run(dataset: &Dataset, options: &RunOptions, progress: &dyn Progress) -> 
         Some(old) => old.manifest.rejects.clone(),
         None => writer.write_rejects(rows, &rejects)?,
     };
-    let committed = old.is_none_or(|old| old.manifest != manifest);
+    // Files that were written again are committed again, even under the same names: the folder must be synced.
+    let committed = !redo.is_empty() || old.is_none_or(|old| old.manifest != manifest);
     if committed {
         writer.commit(&manifest)?;
     }
