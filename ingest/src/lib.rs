@@ -3,10 +3,10 @@
 //! The journey of a row:
 //!
 //! 1. [`dataset`] walks the tree and says which files belong to which day, which are refused and which are ignored.
-//! 2. [`csv`] cuts a file into lines and a line into 13 fields, or says why it cannot.
-//! 3. [`row`] decodes the fields into typed values, or says why it cannot; [`dictionary`] numbers the texts.
+//! 2. `csv` cuts a file into lines and a line into 13 fields, or says why it cannot.
+//! 3. `row` decodes the fields into typed values, or says why it cannot; `dictionary` numbers the texts.
 //! 4. [`partition`] puts the rows of one day into one total order and names the result by what it was made from.
-//! 5. [`parquet_file`] writes it and reads it back; [`rejects`] keeps every row that was not taken.
+//! 5. `parquet_file` writes it and reads it back; [`rejects`] keeps every row that was not taken.
 //! 6. [`manifest`] is the one point of commit; [`run`] decides what must be redone; [`cache`] loads what was committed.
 //!
 //! Invariant: every line that is not blank is either a row of a partition or a line of the rejects file, never both
