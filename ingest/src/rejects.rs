@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 pub enum Reason {
     /// A quoted field is still open at the end of the line, or has text after its closing quote.
     UnterminatedQuote,
-    /// A field has more than [`FIELD_BYTES_MAX`](crate::rejects::FIELD_BYTES_MAX) bytes.
+    /// A field has more than [`FIELD_BYTES_MAX`] bytes.
     FieldTooLong,
     NulByte,
     InvalidUtf8,
