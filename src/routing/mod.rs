@@ -3,10 +3,26 @@
 //!
 //! Plain synchronous code: what is known, and the time, go in; a decision comes out. Nothing here talks to a network.
 
+pub mod announcements;
+pub mod assignment;
+pub mod forwarding;
+pub mod known;
+pub mod path;
+pub mod placement;
+pub mod topology;
+
 use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+
+pub use announcements::{Announcement, Announcements, Load, NodeState, Received};
+pub use assignment::{Assignment, Order, Snapshot, Tried};
+pub use forwarding::Forwarding;
+pub use known::{KnownPartition, PartitionStats};
+pub use path::Path;
+pub use placement::{Placement, Replicas};
+pub use topology::{Link, Topology};
 
 /// The configured id of a process, such as `A`. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
