@@ -77,3 +77,59 @@ impl fmt::Display for Fingerprint {
         write!(f, "{:016x}", self.digest())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::load;
+    use super::*;
+
+    #[test]
+    fn fingerprints_differ_in_the_keys_that_must_agree() {
+        let base = load("one_host.json");
+        let differences = |change: &dyn Fn(&mut Config)| {
+            let mut other = base.clone();
+            change(&mut other);
+            let (base, other) = (Fingerprint::of(&base, 1, 1, "s"), Fingerprint::of(&other, 1, 1, "s"));
+            assert_eq!(base.differences(&other), other.differences(&base));
+            assert_eq!(base.digest() == other.digest(), base.differences(&other).is_empty());
+            base.differences(&other).join(" ")
+        };
+        assert_eq!(differences(&|_| {}), "");
+        let addresses_and_limits = |config: &mut Config| {
+            config.dataset.root = "/elsewhere".into();
+            config.limits.threads = 3;
+            config.strategies.chunk_size = 1;
+            config.state_dir = "/state".into();
+            for process in config.processes.values_mut() {
+                process.host = "10.0.0.1".into();
+                process.port += 1;
+            }
+            for team in config.teams.values_mut() {
+                team.weight = 9;
+            }
+        };
+        assert_eq!(differences(&addresses_and_limits), "");
+        assert_eq!(differences(&|c| c.dataset.name = "x".into()), "dataset.name");
+        assert_eq!(differences(&|c| c.dataset.table = "x".into()), "dataset.table");
+        assert_eq!(differences(&|c| c.replicas = Replicas::All), "replicas");
+        assert_eq!(differences(&|c| c.adopt_links = false), "adopt_links");
+        assert_eq!(
+            differences(&|c| c.processes.get_mut(&"A".into()).unwrap().holds_data = true),
+            "processes.A.holds_data"
+        );
+        assert_eq!(
+            differences(&|c| c.processes.get_mut(&"C".into()).unwrap().team = "pink".into()),
+            "processes.C.team"
+        );
+        assert_eq!(
+            differences(&|c| drop(c.processes.remove(&"F".into()))),
+            "processes.F.holds_data processes.F.role processes.F.team"
+        );
+        assert_eq!(differences(&|c| c.teams.retain(|team, _| team.as_str() == "green")), "teams.pink");
+        assert_eq!(differences(&|c| c.processes.get_mut(&"A".into()).unwrap().neighbors.push("F".into())), "links.A-F");
+        let (a, b) = (Fingerprint::of(&base, 1, 1, "s"), Fingerprint::of(&base, 2, 3, "t"));
+        assert_eq!(a.differences(&b), ["layout", "protocol", "schema"]);
+        assert_eq!(Fingerprint::from_keys(b.keys().clone()), b);
+        assert_eq!((a.to_string().len(), a.to_string() == b.to_string()), (16, false));
+    }
+}

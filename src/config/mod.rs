@@ -214,6 +214,17 @@ impl Config {
         self.processes.values().filter(holds).map(|process| process.id.clone()).collect()
     }
 
+    /// Every process that holds data, and its team.
+    pub fn all_data_members(&self) -> BTreeMap<NodeId, Team> {
+        let holding = self.processes.values().filter(|process| process.holds_data);
+        holding.map(|process| (process.id.clone(), process.team.clone())).collect()
+    }
+
+    /// The days of each team.
+    pub fn team_ranges(&self) -> BTreeMap<Team, DateRange> {
+        self.teams.iter().map(|(name, team)| (name.clone(), team.range)).collect()
+    }
+
     /// What is allowed but probably not meant, one line each.
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();

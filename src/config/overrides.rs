@@ -77,3 +77,47 @@ impl Config {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::super::tests::load;
+    use super::*;
+
+    #[test]
+    fn overrides_are_applied_whole_or_not_at_all() {
+        let mut config = load("one_host.json");
+        let before = config.clone();
+        let wrong = Overrides {
+            forwarding_strategy: Some("round-robin".into()),
+            chunk_size: Some(0),
+            result_ttl_s: Some(0),
+            async_forwarding: Some(false),
+            ..Overrides::default()
+        };
+        let error = config.apply(&wrong).unwrap_err();
+        let paths: Vec<&str> = error.problems().iter().map(|problem| problem.path.as_str()).collect();
+        assert_eq!(paths, ["--forwarding-strategy", "--chunk-size", "--result-ttl"]);
+        assert!(error.to_string().contains("did you mean round_robin?"), "{error}");
+        assert_eq!(config, before);
+        config.apply(&Overrides::default()).unwrap();
+        assert_eq!(config, before);
+        let right = Overrides {
+            forwarding_strategy: Some("round_robin".into()),
+            async_forwarding: Some(false),
+            chunking_strategy: Some("fixed".into()),
+            fairness_strategy: Some("strict".into()),
+            chunk_size: Some(7),
+            result_ttl_s: Some(9),
+            dataset_root: Some("/data".into()),
+        };
+        config.apply(&right).unwrap();
+        assert_eq!(config.strategies.forwarding_strategy, "round_robin");
+        assert_eq!((config.strategies.chunk_size, config.limits.result_ttl_s), (7, 9));
+        assert_eq!(
+            (config.dataset.root.as_path(), config.dataset.cache.as_path()),
+            (Path::new("/data"), Path::new("/data/.overlay"))
+        );
+    }
+}

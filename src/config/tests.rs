@@ -2,7 +2,7 @@ use super::*;
 
 const ONE_HOST: &str = include_str!("../../configs/one_host.json");
 
-fn load(name: &str) -> Config {
+pub(super) fn load(name: &str) -> Config {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs").join(name);
     Config::load(&path).unwrap_or_else(|error| panic!("{error}"))
 }
@@ -77,6 +77,9 @@ fn teams_own_their_days_and_members() {
     assert_eq!((team("20200820"), team("20200821")), (Some("green"), Some("pink")));
     assert_eq!(config.data_members(&"green".into()), ["B", "C"].map(NodeId::from));
     assert_eq!(config.data_members(&"pink".into()), ["D", "E", "F"].map(NodeId::from));
+    let held: String = config.all_data_members().iter().map(|(id, team)| format!("{id}={team} ")).collect();
+    assert_eq!(held, "B=green C=green D=pink E=pink F=pink ");
+    assert_eq!(config.team_ranges()[&"pink".into()], config.teams[&"pink".into()].range);
     assert_eq!(config.process(&"E".into()).unwrap().role, Role::TeamLeader);
     assert!(config.process(&"X".into()).is_none());
 }
@@ -343,42 +346,6 @@ fn no_damage_makes_reading_panic() {
 }
 
 #[test]
-fn overrides_are_applied_whole_or_not_at_all() {
-    let mut config = load("one_host.json");
-    let before = config.clone();
-    let wrong = Overrides {
-        forwarding_strategy: Some("round-robin".into()),
-        chunk_size: Some(0),
-        result_ttl_s: Some(0),
-        async_forwarding: Some(false),
-        ..Overrides::default()
-    };
-    let error = config.apply(&wrong).unwrap_err();
-    let paths: Vec<&str> = error.problems().iter().map(|problem| problem.path.as_str()).collect();
-    assert_eq!(paths, ["--forwarding-strategy", "--chunk-size", "--result-ttl"]);
-    assert!(error.to_string().contains("did you mean round_robin?"), "{error}");
-    assert_eq!(config, before);
-    config.apply(&Overrides::default()).unwrap();
-    assert_eq!(config, before);
-    let right = Overrides {
-        forwarding_strategy: Some("round_robin".into()),
-        async_forwarding: Some(false),
-        chunking_strategy: Some("fixed".into()),
-        fairness_strategy: Some("strict".into()),
-        chunk_size: Some(7),
-        result_ttl_s: Some(9),
-        dataset_root: Some("/data".into()),
-    };
-    config.apply(&right).unwrap();
-    assert_eq!(config.strategies.forwarding_strategy, "round_robin");
-    assert_eq!((config.strategies.chunk_size, config.limits.result_ttl_s), (7, 9));
-    assert_eq!(
-        (config.dataset.root.as_path(), config.dataset.cache.as_path()),
-        (Path::new("/data"), Path::new("/data/.overlay"))
-    );
-}
-
-#[test]
 fn what_is_probably_not_meant_is_a_warning() {
     let warnings = |written: &str, instead: &str| {
         Config::parse(ONE_HOST.replacen(written, instead, 1), "f").unwrap().warnings().join("\n")
@@ -394,48 +361,4 @@ fn what_is_probably_not_meant_is_a_warning() {
     assert_eq!(warnings(r#""replicas": 1"#, r#""replicas": "all""#), "");
     let elsewhere = warnings(r#""host": "127.0.0.1", "port": 60051"#, r#""host": "10.0.0.1", "port": 0"#);
     assert!(elsewhere.starts_with("processes.A.port: B is on another host"), "{elsewhere}");
-}
-
-#[test]
-fn fingerprints_differ_in_the_keys_that_must_agree() {
-    let base = load("one_host.json");
-    let differences = |change: &dyn Fn(&mut Config)| {
-        let mut other = base.clone();
-        change(&mut other);
-        let (base, other) = (Fingerprint::of(&base, 1, 1, "s"), Fingerprint::of(&other, 1, 1, "s"));
-        assert_eq!(base.differences(&other), other.differences(&base));
-        assert_eq!(base.digest() == other.digest(), base.differences(&other).is_empty());
-        base.differences(&other).join(" ")
-    };
-    assert_eq!(differences(&|_| {}), "");
-    let addresses_and_limits = |config: &mut Config| {
-        config.dataset.root = "/elsewhere".into();
-        config.limits.threads = 3;
-        config.strategies.chunk_size = 1;
-        config.state_dir = "/state".into();
-        for process in config.processes.values_mut() {
-            process.host = "10.0.0.1".into();
-            process.port += 1;
-        }
-        for team in config.teams.values_mut() {
-            team.weight = 9;
-        }
-    };
-    assert_eq!(differences(&addresses_and_limits), "");
-    assert_eq!(differences(&|c| c.dataset.name = "x".into()), "dataset.name");
-    assert_eq!(differences(&|c| c.dataset.table = "x".into()), "dataset.table");
-    assert_eq!(differences(&|c| c.replicas = Replicas::All), "replicas");
-    assert_eq!(differences(&|c| c.adopt_links = false), "adopt_links");
-    assert_eq!(differences(&|c| c.processes.get_mut(&"A".into()).unwrap().holds_data = true), "processes.A.holds_data");
-    assert_eq!(differences(&|c| c.processes.get_mut(&"C".into()).unwrap().team = "pink".into()), "processes.C.team");
-    assert_eq!(
-        differences(&|c| drop(c.processes.remove(&"F".into()))),
-        "processes.F.holds_data processes.F.role processes.F.team"
-    );
-    assert_eq!(differences(&|c| c.teams.retain(|team, _| team.as_str() == "green")), "teams.pink");
-    assert_eq!(differences(&|c| c.processes.get_mut(&"A".into()).unwrap().neighbors.push("F".into())), "links.A-F");
-    let (a, b) = (Fingerprint::of(&base, 1, 1, "s"), Fingerprint::of(&base, 2, 3, "t"));
-    assert_eq!(a.differences(&b), ["layout", "protocol", "schema"]);
-    assert_eq!(Fingerprint::from_keys(b.keys().clone()), b);
-    assert_eq!((a.to_string().len(), a.to_string() == b.to_string()), (16, false));
 }
