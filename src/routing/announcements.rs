@@ -113,7 +113,8 @@ struct Heard {
 }
 
 impl Announcements {
-    /// Hears nobody yet. `configured` are the only ids accepted; `forget_after` is how long a silent node counts as
+    /// Hears nobody yet; `announce` before the first `receive`, or old copies of this node's own words look like an
+    /// impostor's. `configured` are the only ids accepted; `forget_after` is how long a silent node counts as
     /// alive (5 s; lower finds the dead sooner and takes a slow node for dead more easily; announcements come every
     /// second).
     pub fn new(me: NodeId, configured: BTreeSet<NodeId>, forget_after: Duration) -> Announcements {

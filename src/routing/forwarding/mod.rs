@@ -47,7 +47,7 @@ pub struct Entry {
     pub help: &'static str,
 }
 
-/// Every strategy there is.
+/// Every strategy there is; the first is the default of the configuration.
 pub const STRATEGIES: &[Entry] = &[
     Entry {
         name: "round_robin",
