@@ -1,3 +1,3 @@
-pub mod config;
+pub mod delivery;
 pub mod leader;
 pub mod routing;

@@ -1,0 +1,308 @@
+//! One query's rows, cut into numbered chunks while they are still coming.
+//!
+//! Decides where each chunk ends and what to say to somebody who asks for one. Leaves the number of rows to
+//! [`super::chunking`], memory limits and lifetimes to [`super::store`], bytes to [`super::encoding`].
+//!
+//! A boundary is fixed when its chunk, or a later one, is first asked for and is there, and never moves. A chunk is
+//! there once all its rows are and it is known whether it is the last: while the query runs that takes one row more
+//! than the chunk holds, afterwards nothing. So only the newest chunk ever waits, and `is_last` is always true to fact.
+//! An ask for what is not there yet fixes nothing, so nobody can make a result grow by asking.
+//!
+//! Invariants: chunks are consecutive, disjoint and together are all rows; only the last may be empty, and only in an
+//! empty result. A failed result holds no rows: what cannot be completed is not worth memory.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+
+use super::Gone;
+use super::chunking::{Chunking, ChunkingInput};
+use super::columns::{self, OtherColumns};
+use super::reading_speed::ReadingSpeed;
+use super::rows::Rows;
+
+/// How a result is cut.
+#[derive(Clone)]
+pub struct ChunkingParams {
+    /// Who says how many rows a chunk has.
+    pub strategy: Arc<dyn Chunking>,
+    /// Rows the result may have, as far as known at the start.
+    pub estimate: u64,
+    /// The limit of the query.
+    pub limit: Option<u64>,
+    /// `chunk_size`, in rows, at least 1.
+    pub base: usize,
+    /// The most rows of a chunk, at least 1.
+    pub chunk_rows_max: usize,
+}
+
+/// A numbered run of a result's rows. Cheap to clone: the rows are shared with the result.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Chunk {
+    /// From 0, without gaps.
+    pub index: u64,
+    /// Its rows in order, in one or more pieces; no piece if it has no rows.
+    pub pieces: Vec<RecordBatch>,
+    /// No chunk follows this one.
+    pub is_last: bool,
+}
+
+impl Chunk {
+    /// How many rows it has.
+    pub fn rows(&self) -> usize {
+        self.pieces.iter().map(RecordBatch::num_rows).sum()
+    }
+}
+
+/// The answer to somebody who asks for a chunk.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ChunkState {
+    /// Here it is. The same index gives the same chunk again.
+    Ready(Chunk),
+    /// The query runs and has not produced it: ask again when there are more rows or the query has ended.
+    NotYet,
+    /// The result is complete and has only this many chunks.
+    OutOfRange {
+        /// How many there are.
+        total_chunks: u64,
+    },
+    /// The query failed, for this reason; there are no chunks any more.
+    Failed(Arc<str>),
+    /// It was there, and is not any more.
+    Gone(Gone),
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Phase {
+    Running,
+    Finished,
+    Failed(Arc<str>),
+}
+
+/// One query's rows. Memory: the rows held, plus 8 bytes for each chunk that was ever asked for.
+pub struct ResultBuffer {
+    schema: SchemaRef,
+    chunking: ChunkingParams,
+    rows: Rows,
+    phase: Phase,
+    /// Offset after the last row of each chunk whose boundary is fixed.
+    ends: Vec<u64>,
+    /// Chunks below this index are acknowledged.
+    acknowledged: u64,
+    /// Chunks below this index have been asked for.
+    asked: u64,
+    /// Chunks below this index have been handed out.
+    handed_out: u64,
+    speed: ReadingSpeed,
+}
+
+/// A batch that is no part of this result.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotAccepted {
+    /// Its columns are others.
+    #[error(transparent)]
+    OtherColumns(#[from] OtherColumns),
+    /// The result is complete, or failed.
+    #[error("the result has already ended")]
+    Ended,
+}
+
+impl ResultBuffer {
+    /// An empty result of a running query.
+    pub fn new(schema: SchemaRef, chunking: ChunkingParams) -> ResultBuffer {
+        ResultBuffer {
+            schema,
+            chunking,
+            rows: Rows::default(),
+            phase: Phase::Running,
+            ends: Vec::new(),
+            acknowledged: 0,
+            asked: 0,
+            handed_out: 0,
+            speed: ReadingSpeed::default(),
+        }
+    }
+
+    /// Columns of every chunk, also of the one chunk of an empty result.
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// Whether this batch may be appended now.
+    pub(super) fn accepts(&self, batch: &RecordBatch) -> Result<(), NotAccepted> {
+        if self.phase != Phase::Running {
+            return Err(NotAccepted::Ended);
+        }
+        Ok(columns::check(&self.schema, &batch.schema())?)
+    }
+
+    /// Puts accepted rows at the end. Hand over compact batches: a slice keeps its whole parent in memory, while only
+    /// its own rows are counted.
+    ///
+    /// Errors: the batch has other columns, or the result has ended; nothing is appended then.
+    pub fn append(&mut self, batch: RecordBatch) -> Result<(), NotAccepted> {
+        self.accepts(&batch)?;
+        self.rows.append(batch);
+        Ok(())
+    }
+
+    /// By how much [`Self::bytes`] would grow if this batch were appended.
+    pub fn cost(&self, batch: &RecordBatch) -> u64 {
+        self.rows.cost(batch)
+    }
+
+    /// Corrects the estimate while the query runs; boundaries already fixed stay.
+    pub fn set_estimate(&mut self, rows: u64) {
+        self.chunking.estimate = rows;
+    }
+
+    /// All rows are there. Does nothing to a result that has ended.
+    pub fn finish(&mut self) {
+        if self.phase == Phase::Running {
+            self.phase = Phase::Finished;
+        }
+    }
+
+    /// There will never be all rows: frees those that came. Does nothing to a result that has ended.
+    pub fn fail(&mut self, reason: &str) {
+        if self.phase == Phase::Running {
+            self.phase = Phase::Failed(reason.into());
+            self.rows.clear();
+        }
+    }
+
+    /// The chunk with this index, if it is there. Fixes its boundary and all before it. Reading acknowledges nothing.
+    pub fn ask(&mut self, index: u64, now: Duration) -> ChunkState {
+        if let Phase::Failed(reason) = &self.phase {
+            return ChunkState::Failed(Arc::clone(reason));
+        }
+        if index < self.acknowledged {
+            return ChunkState::Gone(Gone::Acknowledged);
+        }
+        if index >= self.asked {
+            self.speed.asked(now);
+            self.asked = index.saturating_add(1);
+        }
+        self.fix_until(index.saturating_add(1));
+        let Some(chunk) = self.fixed_chunk(index) else {
+            return match self.phase {
+                Phase::Finished => ChunkState::OutOfRange { total_chunks: self.ends.len() as u64 },
+                _ => ChunkState::NotYet,
+            };
+        };
+        if index >= self.handed_out {
+            self.speed.handed_out(chunk.rows() as u64, now);
+            self.handed_out = index + 1;
+        }
+        ChunkState::Ready(chunk)
+    }
+
+    /// Once the query has finished: fixes all boundaries and says how many chunks there are. None before, or after a
+    /// failure.
+    pub fn fix_all(&mut self) -> Option<u64> {
+        if self.phase == Phase::Finished {
+            self.fix_until(u64::MAX);
+        }
+        self.total_chunks()
+    }
+
+    /// The client has all chunks up to and including this one: their memory is freed, batch by batch, and later asks
+    /// say so. An index past the chunks fixed so far counts as the last of them.
+    pub fn acknowledge_through(&mut self, index: u64) {
+        let chunks = index.saturating_add(1).min(self.ends.len() as u64);
+        if chunks > self.acknowledged {
+            self.acknowledged = chunks;
+            self.rows.release_before(self.start_of(chunks));
+        }
+    }
+
+    /// Rows appended so far.
+    pub fn rows_so_far(&self) -> u64 {
+        self.rows.end()
+    }
+
+    /// All rows of the result; known once it has finished.
+    pub fn total_records(&self) -> Option<u64> {
+        (self.phase == Phase::Finished).then(|| self.rows.end())
+    }
+
+    /// All chunks of the result; known once it has finished and all boundaries are fixed.
+    pub fn total_chunks(&self) -> Option<u64> {
+        self.is_cut_to_the_end().then_some(self.ends.len() as u64)
+    }
+
+    /// Bytes of the rows held, dictionaries counted once.
+    pub fn bytes(&self) -> u64 {
+        self.rows.bytes()
+    }
+
+    /// Finished or failed.
+    pub fn has_ended(&self) -> bool {
+        self.phase != Phase::Running
+    }
+
+    /// Why it failed, if it did.
+    pub fn failure(&self) -> Option<&str> {
+        match &self.phase {
+            Phase::Failed(reason) => Some(reason),
+            _ => None,
+        }
+    }
+
+    /// Every chunk there is or will be has been acknowledged.
+    pub fn is_acknowledged_to_the_end(&self) -> bool {
+        self.is_cut_to_the_end() && self.acknowledged == self.ends.len() as u64
+    }
+
+    fn is_cut_to_the_end(&self) -> bool {
+        self.phase == Phase::Finished && self.ends.last() == Some(&self.rows.end())
+    }
+
+    fn start_of(&self, index: u64) -> u64 {
+        index.checked_sub(1).map_or(0, |before| self.ends[before as usize])
+    }
+
+    /// Fixes boundaries until there are `count`, or the next chunk is not there.
+    fn fix_until(&mut self, count: u64) {
+        while (self.ends.len() as u64) < count && !self.is_cut_to_the_end() {
+            let start = self.ends.last().copied().unwrap_or(0);
+            let end = start.saturating_add(self.next_rows() as u64);
+            match self.phase {
+                Phase::Finished => self.ends.push(end.min(self.rows.end())),
+                // One row more than the chunk holds: now it is known not to be the last.
+                Phase::Running if end < self.rows.end() => self.ends.push(end),
+                _ => return,
+            }
+        }
+    }
+
+    fn next_rows(&self) -> usize {
+        let chunks = self.ends.len() as u64;
+        let previous = chunks.checked_sub(1).map(|last| (self.start_of(chunks) - self.start_of(last)) as usize);
+        let input = ChunkingInput {
+            estimate: self.total_records().unwrap_or(self.chunking.estimate.max(self.rows.end())),
+            limit: self.chunking.limit,
+            base: self.chunking.base,
+            chunk_rows_max: self.chunking.chunk_rows_max,
+            previous_rows: previous,
+            reader_rows_per_s: self.speed.rows_per_s(),
+        };
+        let rows = self.chunking.strategy.next_rows(&input);
+        assert!(rows >= 1, "{} gave a chunk without rows for {input:?}", self.chunking.strategy.name());
+        rows
+    }
+
+    fn fixed_chunk(&self, index: u64) -> Option<Chunk> {
+        if index >= self.ends.len() as u64 {
+            return None;
+        }
+        let (start, end) = (self.start_of(index), self.start_of(index + 1));
+        let is_last = self.is_cut_to_the_end() && index + 1 == self.ends.len() as u64;
+        Some(Chunk { index, pieces: self.rows.slices(start, end), is_last })
+    }
+}
+
+#[cfg(test)]
+mod tests;
