@@ -1,0 +1,196 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::Int64Array;
+use arrow::datatypes::{DataType, Field, Schema};
+
+use super::*;
+use crate::delivery::chunking;
+
+const ROOMY: StoreLimits =
+    StoreLimits { bytes_max: 1 << 30, ttl: Duration::from_secs(300), idle: Duration::from_secs(30) };
+
+fn s(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn rows(count: i64) -> RecordBatch {
+    let schema = Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, false)]));
+    RecordBatch::try_new(schema, vec![Arc::new(Int64Array::from_iter_values(0..count))]).expect("one column")
+}
+
+fn cost(count: i64) -> u64 {
+    crate::delivery::rows::Rows::default().cost(&rows(count))
+}
+
+fn params() -> ChunkingParams {
+    let strategy = chunking::by_name("fixed").expect("in the table").into();
+    ChunkingParams { strategy, estimate: 0, limit: None, base: 10, chunk_rows_max: 10 }
+}
+
+fn open(store: &mut ResultStore, id: u128, now: Duration) -> Result<(), StoreError> {
+    store.open(QueryId(id), rows(0).schema(), params(), now)
+}
+
+/// A store with room for `results` results of 100 rows each, and nothing more.
+fn store_for(results: u64) -> ResultStore {
+    ResultStore::new(StoreLimits { bytes_max: results * (RESULT_BYTES + cost(100)), ..ROOMY })
+}
+
+fn fill(store: &mut ResultStore, id: u128, now: Duration) -> Result<(), StoreError> {
+    open(store, id, now)?;
+    store.append(QueryId(id), rows(100))
+}
+
+fn gone(store: &mut ResultStore, id: u128) -> Option<Gone> {
+    store.get(QueryId(id)).err()
+}
+
+#[test]
+fn finished_results_make_room_acknowledged_first_then_longest_unread() {
+    let mut store = store_for(4);
+    for id in 0..4 {
+        fill(&mut store, id, s(0)).expect("there is room");
+        if id != 3 {
+            store.finish(QueryId(id), s(1));
+        }
+    }
+    // 0 is read last, 1 is acknowledged to the end and read even later, 2 was never read, 3 runs.
+    store.ask(QueryId(0), 0, s(5));
+    store.ask(QueryId(1), 9, s(6));
+    store.acknowledge_through(QueryId(1), 9, s(6));
+    let acknowledged = store.counters().bytes;
+    assert_eq!(acknowledged, 4 * RESULT_BYTES + 3 * cost(100));
+
+    fill(&mut store, 4, s(7)).expect("1 makes room");
+    assert_eq!((gone(&mut store, 1), gone(&mut store, 2)), (Some(Gone::Evicted), None));
+    fill(&mut store, 5, s(7)).expect("2 makes room");
+    assert_eq!((gone(&mut store, 2), gone(&mut store, 0)), (Some(Gone::Evicted), None));
+    fill(&mut store, 6, s(7)).expect("0 makes room");
+    assert_eq!(store.ask(QueryId(0), 0, s(8)), ChunkState::Gone(Gone::Evicted));
+
+    let refused = open(&mut store, 7, s(8)).expect_err("all run");
+    assert!(matches!(refused, StoreError::OverBudget { needed_bytes: RESULT_BYTES, .. }), "{refused}");
+    assert_eq!(store.counters().evictions, 3);
+    assert_eq!(store.counters().bytes_peak, store.limits.bytes_max);
+}
+
+#[test]
+fn nobody_is_evicted_in_vain() {
+    let mut store = store_for(2);
+    fill(&mut store, 0, s(0)).expect("there is room");
+    store.finish(QueryId(0), s(0));
+    open(&mut store, 1, s(0)).expect("there is room");
+    assert_eq!(store.append(QueryId(1), rows(100)), Ok(()));
+    let refused = store.append(QueryId(1), rows(400)).expect_err("more than the store can hold");
+    assert!(matches!(refused, StoreError::OverBudget { .. }));
+    assert_eq!(gone(&mut store, 0), None);
+    assert!(store.fail(QueryId(1), "result too large", s(1)));
+    assert_eq!(store.ask(QueryId(1), 0, s(1)), ChunkState::Failed("result too large".into()));
+    assert_eq!(store.counters().bytes, 2 * RESULT_BYTES + cost(100));
+}
+
+#[test]
+fn a_read_result_lives_for_its_ttl_after_the_last_read() {
+    let mut store = ResultStore::new(ROOMY);
+    fill(&mut store, 0, s(0)).expect("there is room");
+    store.finish(QueryId(0), s(10));
+    store.ask(QueryId(0), 0, s(20));
+    store.ask(QueryId(0), 99, s(100));
+    assert_eq!(store.expire(s(319)), []);
+    store.ask(QueryId(0), 0, s(319));
+    assert_eq!(store.expire(s(618)), []);
+    assert_eq!(store.expire(s(619)), [(QueryId(0), Why::Ttl)]);
+    assert_eq!(store.ask(QueryId(0), 0, s(620)), ChunkState::Gone(Gone::Expired));
+    assert_eq!(store.counters().bytes, 0);
+}
+
+#[test]
+fn what_nobody_attends_is_abandoned() {
+    let mut store = ResultStore::new(ROOMY);
+    for id in 0..4 {
+        fill(&mut store, id, s(0)).expect("there is room");
+    }
+    store.finish(QueryId(1), s(10));
+    assert!(store.touch(QueryId(2), s(20)));
+    store.fail(QueryId(3), "broken", s(10));
+    assert_eq!(store.expire(s(29)), []);
+    assert_eq!(store.expire(s(30)), [(QueryId(0), Why::Idle)]);
+    assert_eq!(store.expire(s(40)), [(QueryId(1), Why::Idle)]);
+    assert_eq!(store.expire(s(60)), [(QueryId(2), Why::Idle)]);
+    assert_eq!(store.append(QueryId(2), rows(1)), Err(StoreError::Gone(Gone::Abandoned)));
+    assert_eq!(store.ask(QueryId(3), 0, s(60)), ChunkState::Failed("broken".into()));
+    assert_eq!(store.expire(s(310)), [(QueryId(3), Why::Ttl)]);
+    assert!(!store.touch(QueryId(2), s(61)));
+}
+
+#[test]
+fn a_cancelled_result_is_freed_at_once() {
+    let mut store = ResultStore::new(ROOMY);
+    fill(&mut store, 0, s(0)).expect("there is room");
+    assert!(store.cancel(QueryId(0)));
+    assert!(!store.cancel(QueryId(0)));
+    assert_eq!(store.counters().bytes, 0);
+    assert_eq!(store.ask(QueryId(0), 0, s(0)), ChunkState::Gone(Gone::Cancelled));
+    assert_eq!(store.append(QueryId(0), rows(1)), Err(StoreError::Gone(Gone::Cancelled)));
+    assert_eq!(store.ask(QueryId(1), 0, s(0)), ChunkState::Gone(Gone::Unknown));
+}
+
+#[test]
+fn only_the_newest_reasons_are_remembered() {
+    let mut store = ResultStore::new(ROOMY);
+    for id in 0..=TOMBSTONES_MAX as u128 {
+        open(&mut store, id, s(0)).expect("there is room");
+        store.cancel(QueryId(id));
+    }
+    assert_eq!(gone(&mut store, 0), Some(Gone::Unknown));
+    assert_eq!(gone(&mut store, 1), Some(Gone::Cancelled));
+}
+
+/// Against a model that knows only row counts: 100-row batches, chunks of 10, so ten chunks a batch.
+#[test]
+fn random_operations_keep_the_account() {
+    for seed in 0..100 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut store = store_for(random.u64(2..8));
+        let mut model: BTreeMap<u128, (u64, bool)> = BTreeMap::new();
+        let mut now = Duration::ZERO;
+        for step in 0..400 {
+            now += Duration::from_millis(random.u64(0..4_000));
+            let id = random.u128(0..10);
+            match random.u8(0..8) {
+                0 | 1 if !model.contains_key(&id) && open(&mut store, id, now).is_ok() => {
+                    model.insert(id, (0, false));
+                }
+                2 | 3 if store.append(QueryId(id), rows(100)).is_ok() => {
+                    let (batches, ended) = model.get_mut(&id).expect("an id that was never opened took rows");
+                    assert!(!*ended, "rows after the end, seed {seed}");
+                    *batches += 1;
+                }
+                4 if store.finish(QueryId(id), now) => model.get_mut(&id).expect("held").1 = true,
+                5 => drop(store.ask(QueryId(id), random.u64(0..30), now)),
+                6 if random.bool() => drop(store.cancel(QueryId(id))),
+                7 => drop(store.expire(now)),
+                _ => {}
+            }
+            // What the store let go on its own must have ended, or been cancelled or overdue.
+            model.retain(|id, (_, ended)| match store.get(QueryId(*id)) {
+                Ok(_) => true,
+                Err(Gone::Evicted) => {
+                    assert!(*ended, "a running result was evicted, seed {seed}");
+                    false
+                }
+                Err(_) => false,
+            });
+            let expected: u64 = model.values().map(|(batches, _)| RESULT_BYTES + batches * cost(100)).sum();
+            let counters = store.counters();
+            assert_eq!(counters.bytes, expected, "step {step}, seed {seed}");
+            assert_eq!(counters.results, model.len(), "step {step}, seed {seed}");
+            assert!(counters.bytes_peak <= store.limits.bytes_max, "seed {seed}");
+        }
+        for id in 0..10 {
+            store.cancel(QueryId(id));
+        }
+        assert_eq!((store.counters().bytes, store.counters().results), (0, 0), "seed {seed}");
+    }
+}
