@@ -1,0 +1,221 @@
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, AsArray, Date32Array, DictionaryArray, Float64Array, Int16Array, StringArray, StringViewArray,
+    TimestampSecondArray,
+};
+use arrow::compute::{cast, concat_batches};
+use arrow::datatypes::{DataType, Field, Int32Type, Schema, TimeUnit};
+use arrow::util::pretty::pretty_format_batches;
+
+use super::*;
+
+/// Columns as observations have them, and the types SQL adds.
+fn schema() -> SchemaRef {
+    let text = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
+    Arc::new(Schema::new(vec![
+        Field::new("latitude", DataType::Float64, false),
+        Field::new("utc", DataType::Timestamp(TimeUnit::Second, Some("UTC".into())), false),
+        Field::new("site_name", text, false),
+        Field::new("aqi", DataType::Int16, true),
+        Field::new("day", DataType::Date32, true),
+        Field::new("note", DataType::Utf8View, true),
+    ]))
+}
+
+fn rows(from: usize, to: usize) -> RecordBatch {
+    let sites: StringArray = (0..50).map(|i| Some(format!("site \"{i}\", \u{e9}\\ "))).collect();
+    let keys: Vec<i32> = (from..to).map(|i| (i % 50) as i32).collect();
+    let columns: Vec<Arc<dyn Array>> = vec![
+        Arc::new(Float64Array::from_iter_values((from..to).map(|i| 0.1 * i as f64 - 1.0 / 3.0))),
+        Arc::new(
+            TimestampSecondArray::from_iter_values((from..to).map(|i| 1_597_741_200 + 3_600 * i as i64))
+                .with_timezone("UTC"),
+        ),
+        Arc::new(DictionaryArray::<Int32Type>::try_new(keys.into(), Arc::new(sites)).expect("valid keys")),
+        Arc::new((from..to).map(|i| (i % 3 != 0).then_some(i as i16)).collect::<Int16Array>()),
+        Arc::new((from..to).map(|i| (i % 4 != 0).then_some(18_492 + i as i32)).collect::<Date32Array>()),
+        Arc::new(
+            (from..to)
+                .map(|i| (i % 5 != 0).then(|| format!("a note that is not inlined {i}")))
+                .collect::<StringViewArray>(),
+        ),
+    ];
+    RecordBatch::try_new(schema(), columns).expect("columns of the schema")
+}
+
+/// Chunks that end at these rows, each in pieces of at most three rows from batches of their own.
+fn chunks(ends: &[usize]) -> Vec<Chunk> {
+    let mut start = 0;
+    let chunk = |(index, end): (usize, &usize)| {
+        let pieces = (start..*end).step_by(3).map(|from| rows(0, *end).slice(from, 3.min(end - from))).collect();
+        start = *end;
+        Chunk { index: index as u64, pieces, is_last: index + 1 == ends.len() }
+    };
+    ends.iter().enumerate().map(chunk).collect()
+}
+
+fn text(batches: &[RecordBatch]) -> String {
+    pretty_format_batches(batches).expect("printable").to_string()
+}
+
+#[test]
+fn every_encoding_gives_back_what_went_in() {
+    for line in ENCODINGS {
+        let encoding = (line.make)();
+        assert_eq!((encoding.name(), by_name(line.name).is_some()), (line.name, true));
+        for ends in [&[0][..], &[1], &[7], &[3, 6, 7], &[50, 120], &[2, 2, 5]] {
+            let chunks = chunks(ends);
+            let (bytes, metas) = encoding.message(&chunks, &schema()).expect("encodes");
+            let decoded = encoding.decode(&bytes, &metas, &schema()).expect("decodes");
+            assert_eq!(decoded.len(), chunks.len());
+            for ((chunk, meta), batch) in chunks.iter().zip(&metas).zip(&decoded) {
+                assert_eq!((meta.index, meta.is_last, meta.rows), (chunk.index, chunk.is_last, chunk.rows() as u64));
+                assert_eq!(batch.schema(), schema());
+                let expected = concat_batches(&schema(), &chunk.pieces).expect("same schema");
+                assert_eq!(text(std::slice::from_ref(batch)), text(&[expected]), "{} {ends:?}", line.name);
+            }
+            for chunk in &chunks {
+                let alone = encoding.chunk(chunk, &schema()).expect("encodes");
+                let meta = ChunkMeta {
+                    index: chunk.index,
+                    rows: chunk.rows() as u64,
+                    is_last: chunk.is_last,
+                    bytes: alone.len() as u64,
+                };
+                assert!(encoding.decode(&alone, &[meta], &schema()).is_ok(), "{} {ends:?}", line.name);
+                let (estimate, actual) = (encoding.estimate(chunk), alone.len() as u64);
+                if chunk.rows() >= 50 {
+                    assert!(actual / 2 <= estimate && estimate <= actual * 3, "{}: {estimate} for {actual}", line.name);
+                }
+            }
+        }
+    }
+    assert!(by_name("xml").is_none());
+}
+
+#[test]
+fn json_says_everything_in_words() {
+    let chunk = Chunk { index: 0, pieces: vec![rows(0, 1), rows(1, 2)], is_last: true };
+    let bytes = by_name("json").expect("in the table").chunk(&chunk, &schema()).expect("encodes");
+    let expected = concat!(
+        r#"[{"latitude":-0.3333333333333333,"utc":"2020-08-18T09:00:00Z","site_name":"site \"0\", é\\ ","aqi":null,"#,
+        r#""day":null,"note":null},{"latitude":-0.2333333333333333,"utc":"2020-08-18T10:00:00Z","#,
+        r#""site_name":"site \"1\", é\\ ","aqi":1,"day":"2020-08-19","note":"a note that is not inlined 1"}]"#,
+    );
+    assert_eq!(String::from_utf8(bytes).expect("text"), expected);
+    let empty = Chunk { index: 0, pieces: vec![], is_last: true };
+    assert_eq!(by_name("json").expect("in the table").chunk(&empty, &schema()).expect("encodes"), b"[]");
+}
+
+#[test]
+fn only_used_values_cross_and_only_once_in_a_message() {
+    let encoding = by_name("arrow_ipc").expect("in the table");
+    let one = Chunk { index: 0, pieces: vec![rows(0, 1_000).slice(7, 1)], is_last: false };
+    let (bytes, metas) = encoding.message(std::slice::from_ref(&one), &schema()).expect("encodes");
+    let decoded = encoding.decode(&bytes, &metas, &schema()).expect("decodes");
+    assert_eq!(decoded[0].column(2).as_dictionary::<Int32Type>().values().len(), 1);
+    assert!(bytes.len() < 4_000, "{} bytes for one row", bytes.len());
+
+    let many: Vec<Chunk> = (0..20).map(|index| Chunk { index, pieces: vec![rows(0, 50)], is_last: false }).collect();
+    let (_, metas) = encoding.message(&many, &schema()).expect("encodes");
+    assert!(metas[1..19].iter().all(|meta| meta.bytes + 1_000 < metas[0].bytes), "{metas:?}");
+}
+
+#[test]
+fn floats_come_back_to_the_last_bit() {
+    let schema = Arc::new(Schema::new(vec![Field::new("x", DataType::Float64, true)]));
+    let json = by_name("json").expect("in the table");
+    for seed in 0..20 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut values: Vec<f64> = (0..500).map(|_| f64::from_bits(random.u64(..))).filter(|x| x.is_finite()).collect();
+        values.extend([
+            0.0,
+            -0.0,
+            0.1,
+            1e300,
+            f64::MIN_POSITIVE,
+            5e-324,
+            f64::MAX,
+            7.0,
+            -68.0,
+            1e22,
+            9007199254740993.0,
+        ]);
+        let batch = RecordBatch::try_new(Arc::clone(&schema), vec![Arc::new(Float64Array::from(values.clone()))]);
+        let chunk = Chunk { index: 0, pieces: vec![batch.expect("one column")], is_last: true };
+        let (bytes, metas) = json.message(&[chunk], &schema).expect("encodes");
+        let decoded = json.decode(&bytes, &metas, &schema).expect("decodes");
+        let back = decoded[0].column(0).as_primitive::<arrow::datatypes::Float64Type>().values();
+        for (before, after) in values.iter().zip(back) {
+            assert_eq!(before.to_bits(), after.to_bits(), "{before} came back as {after}, seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn damage_is_an_error_and_never_a_panic() {
+    for line in ENCODINGS {
+        let encoding = (line.make)();
+        let (bytes, metas) = encoding.message(&chunks(&[3, 7]), &schema()).expect("encodes");
+        let sum = checksum(&bytes);
+        for seed in 0..1_500 {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let mut damaged = bytes.clone();
+            for _ in 0..random.usize(1..4) {
+                let at = random.usize(..damaged.len());
+                damaged[at] ^= 1 << random.u8(..8);
+            }
+            assert!(damaged == bytes || checksum(&damaged) != sum, "seed {seed}");
+            // A flipped bit of a value cannot be noticed here; that is what the checksum is for.
+            drop(encoding.decode(&damaged, &metas, &schema()));
+            drop(zone::decode_batch(&damaged));
+        }
+        for length in 0..bytes.len() {
+            assert!(encoding.decode(&bytes[..length], &metas, &schema()).is_err(), "{} cut at {length}", line.name);
+        }
+        let mut others = metas.clone();
+        others[1].rows += 1;
+        assert!(encoding.decode(&bytes, &others, &schema()).is_err());
+        assert!(encoding.decode(&bytes, &metas[..1], &schema()).is_err());
+        assert!(encoding.decode(&bytes, &[], &schema()).is_err());
+    }
+    let (bytes, metas) =
+        by_name("arrow_ipc").expect("in the table").message(&chunks(&[3]), &schema()).expect("encodes");
+    let other = Arc::new(Schema::new(vec![Field::new("x", DataType::Utf8, false)]));
+    let refused =
+        by_name("arrow_ipc").expect("in the table").decode(&bytes, &metas, &other).expect_err("other columns");
+    assert!(refused.to_string().ends_with("expected (x Utf8)"), "{refused}");
+}
+
+#[test]
+fn a_zone_and_a_schema_stand_alone() {
+    let batch = rows(0, 100);
+    for (offset, length) in [(0, 100), (3, 4), (99, 1), (5, 0)] {
+        let slice = batch.slice(offset, length);
+        let bytes = zone::encode_batch(&slice).expect("encodes");
+        let back = zone::decode_batch(&bytes).expect("decodes");
+        assert_eq!((text(std::slice::from_ref(&back)), back.schema()), (text(&[slice]), schema()));
+        let plain = cast(back.column(2), &DataType::Utf8).expect("text");
+        assert_eq!(plain.len(), length);
+        assert_eq!(zone::decode_schema(&bytes).expect("decodes"), schema());
+    }
+    let alone = zone::encode_schema(&schema()).expect("encodes");
+    assert_eq!(zone::decode_schema(&alone).expect("decodes"), schema());
+    assert_eq!(zone::decode_batch(&alone).expect_err("no batch").to_string(), "batches of a zone: 0, announced 1");
+}
+
+#[test]
+fn a_message_takes_chunks_up_to_its_target_and_at_least_one() {
+    let chunk = |index| Chunk { index, pieces: vec![rows(0, 100)], is_last: false };
+    for line in ENCODINGS {
+        let encoding = (line.make)();
+        let own = encoding.estimate(&chunk(0));
+        for (target, expected) in [(0, 1), (own, 1), (2 * own - 1, 1), (2 * own, 2), (5 * own, 5), (u64::MAX, 9)] {
+            let mut asked = 0;
+            let packed = packing::pack(encoding.as_ref(), (0..9).map(chunk).inspect(|_| asked += 1), target);
+            assert_eq!((packed.len(), asked), (expected, expected), "{} with {target} bytes", line.name);
+        }
+        assert!(packing::pack(encoding.as_ref(), [], 0).is_empty());
+    }
+}
