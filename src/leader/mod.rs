@@ -1,5 +1,7 @@
-//! What the Leader decides: what there is to be asked for, and what becomes of a query.
+//! Takes a client's query and answers for it.
+//!
+//! Here so far: who may start and who waits ([`admission`]), and which flow comes next ([`fairness`]). Plain synchronous
+//! code: `now` is a [`std::time::Duration`] since an epoch of the caller's choice.
 
-pub mod manifest;
-
-pub use manifest::{Entry, Expected, Manifest, StoredManifest};
+pub mod admission;
+pub mod fairness;

@@ -1,0 +1,54 @@
+//! The last times of something.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// As many as the earlier systems averaged over, so that their figures compare.
+const TIMES_MAX: usize = 200;
+
+/// A ring of the last [`TIMES_MAX`] times.
+#[derive(Debug, Default)]
+pub(super) struct Recent(VecDeque<Duration>);
+
+impl Recent {
+    pub fn add(&mut self, time: Duration) {
+        if self.0.len() == TIMES_MAX {
+            self.0.pop_front();
+        }
+        self.0.push_back(time);
+    }
+
+    /// The mean; none of nothing.
+    pub fn average(&self) -> Option<Duration> {
+        let sum: Duration = self.0.iter().sum();
+        (!self.0.is_empty()).then(|| sum / self.0.len() as u32)
+    }
+
+    /// The shortest time that so many percent do not exceed; none of nothing.
+    pub fn percentile(&self, percent: usize) -> Option<Duration> {
+        let mut sorted: Vec<Duration> = self.0.iter().copied().collect();
+        sorted.sort_unstable();
+        let rank = (sorted.len() * percent).div_ceil(100);
+        sorted.get(rank.saturating_sub(1)).copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_last_200_count() {
+        let ms = Duration::from_millis;
+        let mut recent = Recent::default();
+        assert_eq!((recent.average(), recent.percentile(99)), (None, None));
+        recent.add(ms(7));
+        assert_eq!(
+            (recent.average(), recent.percentile(50), recent.percentile(99)),
+            (Some(ms(7)), Some(ms(7)), Some(ms(7)))
+        );
+        (1..=1_000).for_each(|i| recent.add(ms(i)));
+        assert_eq!(recent.average(), Some(Duration::from_micros(900_500)));
+        assert_eq!((recent.percentile(50), recent.percentile(99)), (Some(ms(900)), Some(ms(998))));
+    }
+}
