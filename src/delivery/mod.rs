@@ -7,6 +7,7 @@
 //!
 //! Invariant: a row once appended is in exactly one chunk, and a chunk once handed out is the same at every later read.
 
+mod chunk;
 pub mod chunking;
 mod columns;
 pub mod encoding;
@@ -19,6 +20,7 @@ pub mod store;
 use std::fmt;
 use std::str::FromStr;
 
+pub use chunk::{Chunk, ChunkState};
 pub use columns::OtherColumns;
 
 /// The id of one query and of its result: 128 random bits, drawn by the caller so that nobody can guess another's.

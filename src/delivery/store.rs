@@ -14,18 +14,17 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
-use super::result::{ChunkState, ChunkingParams, NotAccepted, ResultBuffer};
-use super::{Gone, QueryId};
+use super::result::{ChunkingParams, NotAccepted, ResultBuffer};
+use super::{ChunkState, Gone, QueryId};
 
+mod held;
 mod tombstones;
 
+use held::{Held, RESULT_BYTES};
 use tombstones::Tombstones;
 
 /// How many gone results are remembered with the reason: a few minutes of a busy Leader, in 32 KiB.
 pub const TOMBSTONES_MAX: usize = 1024;
-
-/// What a result costs without rows, so that many empty ones have a bound too.
-const RESULT_BYTES: u64 = 1024;
 
 /// Limits of a store.
 #[derive(Debug, Clone, Copy)]
@@ -91,38 +90,6 @@ pub struct ResultStore {
     evictions: u64,
 }
 
-struct Held {
-    result: ResultBuffer,
-    /// When somebody last asked for a chunk or touched it; at first, when it was opened.
-    attended: Duration,
-    /// When a chunk was last handed out.
-    read: Option<Duration>,
-    /// When it finished or failed.
-    ended: Option<Duration>,
-}
-
-impl Held {
-    fn bytes(&self) -> u64 {
-        RESULT_BYTES + self.result.bytes()
-    }
-
-    /// Since when nobody read it: from its end if it never was read.
-    fn unread_since(&self) -> Duration {
-        self.read.max(self.ended).unwrap_or(self.attended)
-    }
-
-    fn overdue(&self, limits: &StoreLimits, now: Duration) -> Option<Why> {
-        let is_failed = self.result.failure().is_some();
-        if self.ended.is_some() && now.saturating_sub(self.unread_since()) >= limits.ttl {
-            return Some(Why::Ttl);
-        }
-        // A failed result holds no rows and its reason is worth keeping for its time to live.
-        let is_waiting = self.ended.is_none() || (self.read.is_none() && !is_failed);
-        let unattended = now.saturating_sub(self.attended.max(self.ended.unwrap_or_default()));
-        (is_waiting && unattended >= limits.idle).then_some(Why::Idle)
-    }
-}
-
 impl ResultStore {
     /// An empty store.
     pub fn new(limits: StoreLimits) -> ResultStore {
@@ -148,8 +115,7 @@ impl ResultStore {
     ) -> Result<(), StoreError> {
         assert!(!self.results.contains_key(&id), "result {id} is opened twice");
         self.make_room(RESULT_BYTES)?;
-        let result = ResultBuffer::new(schema, chunking);
-        self.results.insert(id, Held { result, attended: now, read: None, ended: None });
+        self.results.insert(id, Held::new(ResultBuffer::new(schema, chunking), now));
         self.grow(RESULT_BYTES);
         Ok(())
     }

@@ -14,6 +14,7 @@
 
 mod counts;
 mod recent;
+mod refused;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -23,11 +24,8 @@ use crate::delivery::QueryId;
 
 pub use counts::{AdmissionCounters, FlowCounters, Waits};
 use recent::Recent;
-
-/// How long to stay away when nothing is known yet about how long queries take.
-const RETRY_AFTER_UNKNOWN: Duration = Duration::from_secs(1);
-/// Sooner would only be refused again; later would leave the node idle.
-const RETRY_AFTER: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(30);
+pub use refused::Refused;
+use refused::retry_after;
 
 /// Limits of admission; each at least 1, except that a queue of 0 refuses whatever cannot start at once.
 #[derive(Debug, Clone, Copy)]
@@ -38,29 +36,6 @@ pub struct AdmissionLimits {
     pub concurrent_max: usize,
     /// `team_concurrent_max`: queries of one flow that run, as far as the strategy holds to it.
     pub team_concurrent_max: usize,
-}
-
-/// Why a query is not even queued.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
-    /// It cannot start now and there is no place to wait. `RESOURCE_EXHAUSTED`; the hint is when a place is likely.
-    #[error("{queued} queries are waiting and {active} running; try again in {} ms", retry_after.as_millis())]
-    QueueFull {
-        /// Queries waiting: all places.
-        queued: usize,
-        /// Queries running.
-        active: usize,
-        /// When a place is likely to be free.
-        retry_after: Duration,
-    },
-    /// It would still be waiting at its deadline. Another deadline may help.
-    #[error("about {} ms to wait, but {} ms left until the deadline", wait.as_millis(), left.as_millis())]
-    DeadlineCannotBeMet {
-        /// The wait to be expected.
-        wait: Duration,
-        /// The time that is left; zero if the deadline has passed.
-        left: Duration,
-    },
 }
 
 /// Where a query is.
@@ -222,7 +197,11 @@ impl Admission {
         }
         if self.queue.len() >= self.limits.queue_capacity {
             let (queued, active) = (self.queue.len(), self.running.len());
-            return Err(Refused::QueueFull { queued, active, retry_after: self.retry_after() });
+            return Err(Refused::QueueFull {
+                queued,
+                active,
+                retry_after: retry_after(self.services.average(), active),
+            });
         }
         match self.expected_wait(flow) {
             Some(wait) if wait > left => Err(Refused::DeadlineCannotBeMet { wait, left }),
@@ -244,12 +223,6 @@ impl Admission {
             return for_own.or(for_any);
         }
         for_own.into_iter().chain(for_any).min()
-    }
-
-    fn retry_after(&self) -> Duration {
-        let active = self.account.total().max(1) as u32;
-        let next_end = self.services.average().map_or(RETRY_AFTER_UNKNOWN, |service| service / active);
-        next_end.clamp(*RETRY_AFTER.start(), *RETRY_AFTER.end())
     }
 
     fn may_start(&self, flow: &Flow) -> bool {

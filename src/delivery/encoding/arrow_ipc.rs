@@ -8,8 +8,7 @@ use arrow::ipc::reader::StreamDecoder;
 use arrow::ipc::writer::StreamWriter;
 
 use super::{ChunkMeta, DecodeError, EncodeError, Encoding, check_counts, compact, packing, without_panic};
-use crate::delivery::columns;
-use crate::delivery::result::Chunk;
+use crate::delivery::{Chunk, columns};
 
 const NAME: &str = "arrow_ipc";
 

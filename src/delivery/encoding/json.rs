@@ -14,7 +14,7 @@ use arrow::json::reader::ReaderBuilder;
 use arrow::json::writer::{JsonArray, WriterBuilder};
 
 use super::{ChunkMeta, DecodeError, EncodeError, Encoding, check_counts, packing, without_panic};
-use crate::delivery::result::Chunk;
+use crate::delivery::Chunk;
 
 const NAME: &str = "json";
 

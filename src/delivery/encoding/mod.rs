@@ -20,8 +20,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 
-use super::OtherColumns;
-use super::result::Chunk;
+use super::{Chunk, OtherColumns};
 
 /// What a message says about one of its chunks, beside the message's bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,8 +8,7 @@ use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::DataType;
 
 use super::Encoding;
-use crate::delivery::footprint;
-use crate::delivery::result::Chunk;
+use crate::delivery::{Chunk, footprint};
 
 /// What a message aims at, in bytes of its encoding: large enough that its fixed cost does not show.
 pub const MESSAGE_BYTES: u64 = 1 << 20;
