@@ -17,7 +17,7 @@ pub struct Bounds<T> {
 }
 
 /// Rows and bounds of a partition. A column without a value (no rows, or only nulls) has no bounds.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Default, Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PartitionStats {
     pub rows: u64,
     /// The distinct spellings, sorted; `None` if there are more than [`PARAMETERS_MAX`].

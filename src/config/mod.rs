@@ -24,6 +24,8 @@ pub use error::{ConfigError, Problem, Wrong};
 pub use fingerprint::Fingerprint;
 pub use overrides::Overrides;
 
+use crate::delivery::chunking;
+use crate::leader::fairness;
 use crate::routing::forwarding;
 use crate::routing::{Link, NodeId, Replicas, Role, Team, Topology};
 use error::Problems;
@@ -37,13 +39,17 @@ const NO_TEAM: &str = "none";
 const CHUNK_SIZE: u32 = 200;
 const CHUNK_ROWS_MAX: u32 = 65_536;
 
-/// The names a file may use; the first is the default. Replaced by the family's table when that is merged.
-const CHUNKING_STRATEGIES: &[&str] = &["fixed", "adaptive", "query_based"];
-/// The same for fairness.
-const FAIRNESS_STRATEGIES: &[&str] = &["strict"];
-
+/// The names a file may use, of each family; the first is the default.
 fn forwarding_names() -> Vec<&'static str> {
     forwarding::STRATEGIES.iter().map(|entry| entry.name).collect()
+}
+
+fn chunking_names() -> Vec<&'static str> {
+    chunking::STRATEGIES.iter().map(|entry| entry.name).collect()
+}
+
+fn fairness_names() -> Vec<&'static str> {
+    fairness::STRATEGIES.iter().map(|entry| entry.name).collect()
 }
 
 /// A whole cluster.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::error::{Problems, Wrong};
 use super::json::Tree;
 use super::value::{one_of, path, whole, whole_u32};
-use super::{CHUNKING_STRATEGIES, Config, ConfigError, FAIRNESS_STRATEGIES, forwarding_names};
+use super::{Config, ConfigError, chunking_names, fairness_names, forwarding_names};
 
 /// What the flags of `overlay node` say; `None` leaves the file's setting.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -36,18 +36,8 @@ impl Config {
         };
         let forwarding = forwarding_names();
         name("--forwarding-strategy", &overrides.forwarding_strategy, &forwarding, &mut strategies.forwarding_strategy);
-        name(
-            "--chunking-strategy",
-            &overrides.chunking_strategy,
-            CHUNKING_STRATEGIES,
-            &mut strategies.chunking_strategy,
-        );
-        name(
-            "--fairness-strategy",
-            &overrides.fairness_strategy,
-            FAIRNESS_STRATEGIES,
-            &mut strategies.fairness_strategy,
-        );
+        name("--chunking-strategy", &overrides.chunking_strategy, &chunking_names(), &mut strategies.chunking_strategy);
+        name("--fairness-strategy", &overrides.fairness_strategy, &fairness_names(), &mut strategies.fairness_strategy);
         if let Some(asynchronous) = overrides.async_forwarding {
             strategies.async_forwarding = asynchronous;
         }

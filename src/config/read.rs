@@ -124,8 +124,8 @@ fn read_strategies(section: Section, chunk_rows_max: u32) -> Option<StrategyConf
     let name = |key, names: &[&'static str]| section.or(key, names[0].to_string(), one_of(names));
     let forwarding_strategy = name("forwarding_strategy", &forwarding);
     let async_forwarding = section.or("async_forwarding", false, flag);
-    let chunking_strategy = name("chunking_strategy", CHUNKING_STRATEGIES);
-    let fairness_strategy = name("fairness_strategy", FAIRNESS_STRATEGIES);
+    let chunking_strategy = name("chunking_strategy", &super::chunking_names());
+    let fairness_strategy = name("fairness_strategy", &super::fairness_names());
     let chunk_size = section.or("chunk_size", CHUNK_SIZE.min(chunk_rows_max), whole_u32(1, chunk_rows_max));
     section.close();
     Some(StrategyConfig {

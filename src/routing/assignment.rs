@@ -94,9 +94,9 @@ pub struct Tried {
 }
 
 impl Tried {
-    /// Every order of the assignment is about to be sent.
-    pub fn record(&mut self, assignment: &Assignment) {
-        for order in &assignment.orders {
+    /// These orders were sent, and not answered in full. What a limit cut short is not recorded: nobody failed.
+    pub fn record(&mut self, orders: &[Order]) {
+        for order in orders {
             for partition in &order.partitions {
                 let paths = self.paths.entry((*partition, order.path.holder().clone())).or_default();
                 paths.push(order.path.clone());

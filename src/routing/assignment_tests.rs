@@ -79,7 +79,7 @@ fn attempts(snapshot: &Snapshot, mut tried: Tried, broken: &[&str]) -> Vec<Strin
         let assignment = assign(snapshot, &partitions([1]), &*forwarding, true, 0, &tried);
         let Some(order) = assignment.orders.first() else { return seen };
         seen.push(order.path.to_string());
-        tried.record(&assignment);
+        tried.record(&assignment.orders);
         if let Some(name) = broken.get(seen.len() - 1).filter(|name| !name.is_empty()) {
             tried.broke(link(name));
         }
@@ -225,7 +225,7 @@ fn retries_end_after_each_holder_was_asked_over_two_paths_if_there_are_two() {
             let assignment = assign(&snapshot, &wanted, &*(strategy.new)(), true, attempt, &tried);
             let Some(order) = assignment.orders.first() else { break };
             paths.entry(order.path.holder().clone()).or_default().push(order.path.clone());
-            tried.record(&assignment);
+            tried.record(&assignment.orders);
             assert!(attempt < 20, "seed {seed}: retries end");
         }
         for node in live.reachable(&snapshot.reader) {

@@ -5,6 +5,7 @@
 //! Invariant: equal digests of two lists mean equal lists, and no list has the digest `UNLISTED`.
 
 use overlay_ingest::PartitionId;
+pub use overlay_ingest::PartitionStats;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -19,22 +20,6 @@ pub struct KnownPartition {
     pub csv_bytes: u64,
     /// `None` until the partition was parsed or its Parquet manifest read.
     pub stats: Option<PartitionStats>,
-}
-
-/// Rows and inclusive bounds of a partition. `None` is unknown (or a column of NULLs only) and never prunes.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct PartitionStats {
-    pub rows: u64,
-    /// The distinct parameters, sorted.
-    pub parameters: Option<Vec<String>>,
-    /// Unix seconds.
-    pub utc: Option<(i64, i64)>,
-    pub latitude: Option<(f64, f64)>,
-    pub longitude: Option<(f64, f64)>,
-    pub concentration: Option<(f64, f64)>,
-    pub raw_concentration: Option<(f64, f64)>,
-    pub aqi: Option<(i64, i64)>,
-    pub category: Option<(i64, i64)>,
 }
 
 /// The digest under which a node announces its list. Order counts: callers list by id.
