@@ -1,0 +1,362 @@
+//! Messages between neighbours, in our words and back.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use overlay_ingest::stats::Bounds;
+use overlay_ingest::{Date, PartitionId, PartitionStats};
+
+use super::status::{malformed, micros, millis};
+use super::wire;
+use crate::delivery::QueryId;
+use crate::engine::message::{
+    BranchFailure, FailureCode, How, NodeInstance, NodeWork, Payload, ScanMessage, ScanRequest, ZoneAnswer,
+};
+use crate::failure::Failure;
+use crate::routing::announcements::{Announcement, Load, NodeState};
+use crate::routing::assignment::Order;
+use crate::routing::known::KnownPartition;
+use crate::routing::path::Path;
+use crate::routing::placement::Placement;
+use crate::routing::{NodeId, Team};
+
+pub(super) fn names(nodes: &[NodeId]) -> Vec<String> {
+    nodes.iter().map(NodeId::to_string).collect()
+}
+
+pub(super) fn nodes(names: Vec<String>) -> Vec<NodeId> {
+    names.iter().map(|name| NodeId::from(name.as_str())).collect()
+}
+
+fn partition_ref(id: &PartitionId) -> wire::PartitionRef {
+    wire::PartitionRef { day: id.date.days(), digest: id.digest.to_be_bytes().to_vec() }
+}
+
+fn partition_id(partition: Option<wire::PartitionRef>) -> Result<PartitionId, Failure> {
+    let partition = partition.ok_or_else(|| malformed("a partition is not named"))?;
+    let date = Date::of_unix_seconds(i64::from(partition.day) * 86_400)
+        .ok_or_else(|| malformed(format!("day {} of a partition is beyond the calendar", partition.day)))?;
+    let digest: [u8; 16] = partition
+        .digest
+        .try_into()
+        .map_err(|digest: Vec<u8>| malformed(format!("a partition's digest has {} bytes, not 16", digest.len())))?;
+    Ok(PartitionId { date, digest: u128::from_be_bytes(digest) })
+}
+
+fn partition_ids(partitions: Vec<wire::PartitionRef>) -> Result<Vec<PartitionId>, Failure> {
+    partitions.into_iter().map(|partition| partition_id(Some(partition))).collect()
+}
+
+// --- scans ---
+
+pub(super) fn scan_request_to_wire(request: ScanRequest) -> wire::ScanRequest {
+    wire::ScanRequest {
+        query_id: request.query.0.to_be_bytes().to_vec(),
+        attempt: request.attempt,
+        leaf: request.leaf,
+        team: request.team.map(|team| team.to_string()).unwrap_or_default(),
+        weight: request.weight,
+        time_left_ms: millis(request.time_left),
+        hops: names(&request.hops),
+        leader: request.leader.id.to_string(),
+        leader_incarnation: request.leader.incarnation,
+        orders: request
+            .orders
+            .iter()
+            .map(|order| wire::ScanOrder {
+                path: names(order.path.nodes()),
+                partitions: order.partitions.iter().map(partition_ref).collect(),
+            })
+            .collect(),
+        zones: request
+            .zones
+            .iter()
+            .map(|(id, zones)| wire::ZoneList { partition: Some(partition_ref(id)), zones: zones.clone() })
+            .collect(),
+        in_flight: u32::try_from(request.in_flight).unwrap_or(u32::MAX),
+        projection: request.projection.iter().map(|column| *column as u32).collect(),
+        predicate: request.predicate,
+        limit: request.limit,
+    }
+}
+
+pub(super) fn scan_request_from_wire(request: wire::ScanRequest) -> Result<ScanRequest, Failure> {
+    let query: [u8; 16] = request
+        .query_id
+        .try_into()
+        .map_err(|id: Vec<u8>| malformed(format!("a query id has {} bytes, not 16", id.len())))?;
+    let orders = request
+        .orders
+        .into_iter()
+        .map(|order| {
+            let path = Path::try_from(nodes(order.path)).map_err(|error| malformed(error.to_string()))?;
+            Ok(Order { path, partitions: partition_ids(order.partitions)? })
+        })
+        .collect::<Result<Vec<_>, Failure>>()?;
+    let zones = request
+        .zones
+        .into_iter()
+        .map(|list| Ok((partition_id(list.partition)?, list.zones)))
+        .collect::<Result<BTreeMap<_, _>, Failure>>()?;
+    Ok(ScanRequest {
+        query: QueryId(u128::from_be_bytes(query)),
+        attempt: request.attempt,
+        leaf: request.leaf,
+        team: (!request.team.is_empty()).then(|| Team::from(request.team.as_str())),
+        weight: request.weight,
+        time_left: Duration::from_millis(request.time_left_ms),
+        hops: nodes(request.hops),
+        leader: NodeInstance { id: NodeId::from(request.leader.as_str()), incarnation: request.leader_incarnation },
+        orders,
+        zones,
+        in_flight: request.in_flight as usize,
+        projection: request.projection.iter().map(|column| *column as usize).collect(),
+        predicate: request.predicate,
+        limit: request.limit,
+    })
+}
+
+const HOW: [How; 3] = [How::Scanned, How::Index, How::ZoneMap];
+
+const CODES: [FailureCode; 6] = [
+    FailureCode::Unavailable,
+    FailureCode::FailedPrecondition,
+    FailureCode::DeadlineExceeded,
+    FailureCode::DataLoss,
+    FailureCode::ResourceExhausted,
+    FailureCode::Internal,
+];
+
+fn position<T: PartialEq>(table: &[T], value: &T) -> u32 {
+    table.iter().position(|entry| entry == value).map_or(u32::MAX, |position| position as u32)
+}
+
+pub(super) fn scan_message_to_wire(message: ScanMessage) -> wire::ScanReply {
+    use wire::scan_reply::Message;
+    let message = match message {
+        ScanMessage::Zones(answers) => {
+            Message::Zones(wire::ZoneAnswers { answers: answers.into_iter().map(zone_to_wire).collect() })
+        }
+        ScanMessage::Failed(failure) => Message::Failed(wire::BranchFailure {
+            node: failure.node.to_string(),
+            route: names(&failure.route),
+            code: position(&CODES, &failure.code),
+            message: failure.message,
+            partitions: failure.partitions.iter().map(partition_ref).collect(),
+        }),
+        ScanMessage::Done { work, skipped } => Message::Done(wire::ScanDone {
+            node: work.node.to_string(),
+            route: names(&work.route),
+            cpu_us: micros(work.cpu),
+            rows_scanned: work.rows_scanned,
+            bytes_scanned: work.bytes_scanned,
+            skipped: skipped.iter().map(partition_ref).collect(),
+        }),
+    };
+    wire::ScanReply { message: Some(message) }
+}
+
+pub(super) fn scan_message_from_wire(reply: wire::ScanReply) -> Result<ScanMessage, Failure> {
+    use wire::scan_reply::Message;
+    Ok(match reply.message.ok_or_else(|| malformed("a scan's reply is empty"))? {
+        Message::Zones(zones) => {
+            ScanMessage::Zones(zones.answers.into_iter().map(zone_from_wire).collect::<Result<_, _>>()?)
+        }
+        Message::Failed(failure) => ScanMessage::Failed(BranchFailure {
+            node: NodeId::from(failure.node.as_str()),
+            route: nodes(failure.route),
+            code: CODES.get(failure.code as usize).copied().unwrap_or(FailureCode::Internal),
+            message: failure.message,
+            partitions: partition_ids(failure.partitions)?,
+        }),
+        Message::Done(done) => ScanMessage::Done {
+            work: NodeWork {
+                node: NodeId::from(done.node.as_str()),
+                route: nodes(done.route),
+                cpu: Duration::from_micros(done.cpu_us),
+                rows_scanned: done.rows_scanned,
+                bytes_scanned: done.bytes_scanned,
+            },
+            skipped: partition_ids(done.skipped)?,
+        },
+    })
+}
+
+fn zone_to_wire(answer: ZoneAnswer) -> wire::ZoneAnswer {
+    let (checksum, ipc) = match answer.payload {
+        Payload::Ipc { bytes, xxh3 } => (xxh3, bytes),
+        // Only a reader in this process asks for batches, and it does not come through here.
+        Payload::None | Payload::Batch(_) => (0, Vec::new()),
+    };
+    wire::ZoneAnswer {
+        partition: Some(partition_ref(&answer.partition)),
+        zone: answer.zone,
+        zone_count: answer.zone_count,
+        part: answer.part,
+        last: answer.last,
+        rows: answer.rows,
+        rows_scanned: answer.rows_scanned,
+        bytes_scanned: answer.bytes_scanned,
+        how: position(&HOW, &answer.how),
+        cut: answer.cut,
+        node: answer.node.to_string(),
+        checksum,
+        ipc,
+    }
+}
+
+fn zone_from_wire(answer: wire::ZoneAnswer) -> Result<ZoneAnswer, Failure> {
+    Ok(ZoneAnswer {
+        partition: partition_id(answer.partition)?,
+        zone: answer.zone,
+        zone_count: answer.zone_count,
+        part: answer.part,
+        last: answer.last,
+        rows: answer.rows,
+        rows_scanned: answer.rows_scanned,
+        bytes_scanned: answer.bytes_scanned,
+        how: *HOW.get(answer.how as usize).ok_or_else(|| malformed(format!("{} is no way to scan", answer.how)))?,
+        cut: answer.cut,
+        node: NodeId::from(answer.node.as_str()),
+        payload: match answer.ipc.is_empty() {
+            true => Payload::None,
+            false => Payload::Ipc { bytes: answer.ipc, xxh3: answer.checksum },
+        },
+    })
+}
+
+// --- announcements ---
+
+const STATES: [NodeState; 4] = [NodeState::Waiting, NodeState::Loading, NodeState::Ready, NodeState::Draining];
+
+pub(super) fn announcement_to_wire(announcement: &Announcement) -> wire::Announcement {
+    wire::Announcement {
+        origin: announcement.origin.to_string(),
+        incarnation: announcement.incarnation,
+        sequence: announcement.sequence,
+        state: position(&STATES, &announcement.state),
+        links: names(&announcement.links),
+        known_digest: announcement.known_digest,
+        known: announcement.known.as_ref().map(|known| wire::KnownPartitions {
+            partitions: known
+                .iter()
+                .map(|known| wire::KnownPartition {
+                    partition: Some(partition_ref(&known.id)),
+                    csv_bytes: known.csv_bytes,
+                    stats: known.stats.as_ref().map(stats_to_wire),
+                })
+                .collect(),
+        }),
+        holds: announcement.holds.iter().map(partition_ref).collect(),
+        load: Some(wire::Load {
+            active: announcement.load.active,
+            queued: announcement.load.queued,
+            capacity: announcement.load.capacity,
+            service_ms: announcement.load.service_ms,
+        }),
+        placement: announcement.placement.as_ref().map(|placement| placement_to_wire(placement)),
+    }
+}
+
+pub(super) fn announcement_from_wire(announcement: wire::Announcement) -> Result<Announcement, Failure> {
+    let state = STATES.get(announcement.state as usize);
+    let load = announcement.load.unwrap_or_default();
+    let known = match announcement.known {
+        None => None,
+        Some(known) => Some(Arc::new(
+            known
+                .partitions
+                .into_iter()
+                .map(|known| {
+                    Ok(KnownPartition {
+                        id: partition_id(known.partition)?,
+                        csv_bytes: known.csv_bytes,
+                        stats: known.stats.map(stats_from_wire),
+                    })
+                })
+                .collect::<Result<Vec<_>, Failure>>()?,
+        )),
+    };
+    Ok(Announcement {
+        origin: NodeId::from(announcement.origin.as_str()),
+        incarnation: announcement.incarnation,
+        sequence: announcement.sequence,
+        state: *state.ok_or_else(|| malformed(format!("{} is no state of a node", announcement.state)))?,
+        links: nodes(announcement.links),
+        known_digest: announcement.known_digest,
+        known,
+        holds: Arc::new(partition_ids(announcement.holds)?),
+        load: Load { active: load.active, queued: load.queued, capacity: load.capacity, service_ms: load.service_ms },
+        placement: announcement.placement.map(placement_from_wire).transpose()?.map(Arc::new),
+    })
+}
+
+fn placement_to_wire(placement: &Placement) -> wire::Placement {
+    let placed = placement
+        .holders
+        .iter()
+        .map(|(id, holders)| wire::PlacedPartition { partition: Some(partition_ref(id)), holders: names(holders) });
+    let homeless = placement
+        .homeless
+        .iter()
+        .map(|id| wire::PlacedPartition { partition: Some(partition_ref(id)), holders: Vec::new() });
+    wire::Placement {
+        leader: placement.leader.to_string(),
+        incarnation: placement.incarnation,
+        version: placement.version,
+        partitions: placed.chain(homeless).collect(),
+    }
+}
+
+fn placement_from_wire(placement: wire::Placement) -> Result<Placement, Failure> {
+    let mut holders = BTreeMap::new();
+    let mut homeless = Vec::new();
+    for placed in placement.partitions {
+        let id = partition_id(placed.partition)?;
+        if placed.holders.is_empty() {
+            homeless.push(id);
+        } else {
+            holders.insert(id, nodes(placed.holders));
+        }
+    }
+    Ok(Placement {
+        leader: NodeId::from(placement.leader.as_str()),
+        incarnation: placement.incarnation,
+        version: placement.version,
+        holders,
+        homeless,
+    })
+}
+
+fn stats_to_wire(stats: &PartitionStats) -> wire::Stats {
+    let floats = |bounds: Option<Bounds<f64>>| bounds.map(|Bounds { min, max }| wire::FloatBounds { min, max });
+    let integers = |bounds: Option<Bounds<i64>>| bounds.map(|Bounds { min, max }| wire::IntBounds { min, max });
+    wire::Stats {
+        rows: stats.rows,
+        parameters: stats.parameters.clone().map(|names| wire::Names { names }),
+        utc: integers(stats.utc),
+        latitude: floats(stats.latitude),
+        longitude: floats(stats.longitude),
+        concentration: floats(stats.concentration),
+        raw_concentration: floats(stats.raw_concentration),
+        aqi: integers(stats.aqi),
+        category: integers(stats.category),
+    }
+}
+
+fn stats_from_wire(stats: wire::Stats) -> PartitionStats {
+    let floats = |bounds: Option<wire::FloatBounds>| bounds.map(|bounds| Bounds { min: bounds.min, max: bounds.max });
+    let integers = |bounds: Option<wire::IntBounds>| bounds.map(|bounds| Bounds { min: bounds.min, max: bounds.max });
+    PartitionStats {
+        rows: stats.rows,
+        parameters: stats.parameters.map(|names| names.names),
+        utc: integers(stats.utc),
+        latitude: floats(stats.latitude),
+        longitude: floats(stats.longitude),
+        concentration: floats(stats.concentration),
+        raw_concentration: floats(stats.raw_concentration),
+        aqi: integers(stats.aqi),
+        category: integers(stats.category),
+    }
+}

@@ -1,0 +1,174 @@
+//! What a node says of itself, in our words and back.
+
+use super::convert_peer::{names, nodes};
+use super::status::malformed;
+use super::wire;
+use crate::failure::Failure;
+use crate::node::status::{MemberStatus, Metrics, NodeStatus, PartitionStatus};
+use crate::routing::{NodeId, Role, Team};
+
+fn role(name: &str) -> Result<Role, Failure> {
+    [Role::Leader, Role::TeamLeader, Role::Worker]
+        .into_iter()
+        .find(|role| role.to_string() == name)
+        .ok_or_else(|| malformed(format!("{name:?} is no role")))
+}
+
+pub(super) fn node_status_to_wire(status: NodeStatus) -> wire::NodeStatus {
+    wire::NodeStatus {
+        process_id: status.process_id.to_string(),
+        role: status.role.to_string(),
+        team: status.team.to_string(),
+        state: status.state,
+        waiting_for: status.waiting_for,
+        rows: status.rows,
+        pid: status.pid,
+        incarnation: status.incarnation,
+        fingerprint: status.fingerprint,
+        members: status
+            .members
+            .into_iter()
+            .map(|member| wire::MemberStatus {
+                process_id: member.process_id.to_string(),
+                role: member.role.to_string(),
+                team: member.team.to_string(),
+                address: member.address,
+                state: member.state,
+                rows: member.rows,
+                partitions: member.partitions,
+                links: names(&member.links),
+                heard_ms_ago: member.heard_ms_ago,
+            })
+            .collect(),
+        partitions: status
+            .partitions
+            .into_iter()
+            .map(|partition| wire::PartitionStatus {
+                date: partition.date,
+                partition: partition.partition,
+                team: partition.team.to_string(),
+                rows: partition.rows,
+                csv_bytes: partition.csv_bytes,
+                holders: names(&partition.holders),
+                last_holders: names(&partition.last_holders),
+                placed: names(&partition.placed),
+            })
+            .collect(),
+        links: names(&status.links),
+        unheard: names(&status.unheard),
+        version: status.version,
+    }
+}
+
+pub(super) fn node_status_from_wire(status: wire::NodeStatus) -> Result<NodeStatus, Failure> {
+    let members = status
+        .members
+        .into_iter()
+        .map(|member| {
+            Ok(MemberStatus {
+                process_id: NodeId::from(member.process_id.as_str()),
+                role: role(&member.role)?,
+                team: Team::from(member.team.as_str()),
+                address: member.address,
+                state: member.state,
+                rows: member.rows,
+                partitions: member.partitions,
+                links: nodes(member.links),
+                heard_ms_ago: member.heard_ms_ago,
+            })
+        })
+        .collect::<Result<_, Failure>>()?;
+    Ok(NodeStatus {
+        process_id: NodeId::from(status.process_id.as_str()),
+        role: role(&status.role)?,
+        team: Team::from(status.team.as_str()),
+        state: status.state,
+        waiting_for: status.waiting_for,
+        rows: status.rows,
+        pid: status.pid,
+        incarnation: status.incarnation,
+        fingerprint: status.fingerprint,
+        version: status.version,
+        links: nodes(status.links),
+        unheard: nodes(status.unheard),
+        members,
+        partitions: status
+            .partitions
+            .into_iter()
+            .map(|partition| PartitionStatus {
+                date: partition.date,
+                partition: partition.partition,
+                team: Team::from(partition.team.as_str()),
+                rows: partition.rows,
+                csv_bytes: partition.csv_bytes,
+                holders: nodes(partition.holders),
+                last_holders: nodes(partition.last_holders),
+                placed: nodes(partition.placed),
+            })
+            .collect(),
+    })
+}
+
+pub(super) fn metrics_to_wire(metrics: Metrics) -> wire::MetricsReply {
+    wire::MetricsReply {
+        process_id: metrics.process_id,
+        role: metrics.role,
+        team: metrics.team,
+        active_requests: metrics.active_requests,
+        max_capacity: metrics.max_capacity,
+        is_healthy: metrics.is_healthy,
+        queue_size: metrics.queue_size,
+        avg_processing_time_ms: metrics.avg_processing_time_ms,
+        data_files_loaded: metrics.data_files_loaded,
+        forwarding_strategy: metrics.forwarding_strategy,
+        async_forwarding: metrics.async_forwarding,
+        chunking_strategy: metrics.chunking_strategy,
+        fairness_strategy: metrics.fairness_strategy,
+        rows_held: metrics.rows_held,
+        partitions_held: metrics.partitions_held,
+        result_bytes: metrics.result_bytes,
+        result_bytes_peak: metrics.result_bytes_peak,
+        result_bytes_max: metrics.result_bytes_max,
+        results: metrics.results,
+        queue_peak: metrics.queue_peak,
+        queue_capacity: metrics.queue_capacity,
+        active_peak: metrics.active_peak,
+        queries_admitted: metrics.queries_admitted,
+        queries_refused: metrics.queries_refused,
+        scans_running: metrics.scans_running,
+        uptime_ms: metrics.uptime_ms,
+        state: metrics.state,
+    }
+}
+
+pub(super) fn metrics_from_wire(metrics: wire::MetricsReply) -> Metrics {
+    Metrics {
+        process_id: metrics.process_id,
+        role: metrics.role,
+        team: metrics.team,
+        state: metrics.state,
+        is_healthy: metrics.is_healthy,
+        active_requests: metrics.active_requests,
+        max_capacity: metrics.max_capacity,
+        queue_size: metrics.queue_size,
+        avg_processing_time_ms: metrics.avg_processing_time_ms,
+        data_files_loaded: metrics.data_files_loaded,
+        forwarding_strategy: metrics.forwarding_strategy,
+        async_forwarding: metrics.async_forwarding,
+        chunking_strategy: metrics.chunking_strategy,
+        fairness_strategy: metrics.fairness_strategy,
+        rows_held: metrics.rows_held,
+        partitions_held: metrics.partitions_held,
+        results: metrics.results,
+        result_bytes: metrics.result_bytes,
+        result_bytes_peak: metrics.result_bytes_peak,
+        result_bytes_max: metrics.result_bytes_max,
+        queue_peak: metrics.queue_peak,
+        queue_capacity: metrics.queue_capacity,
+        active_peak: metrics.active_peak,
+        queries_admitted: metrics.queries_admitted,
+        queries_refused: metrics.queries_refused,
+        scans_running: metrics.scans_running,
+        uptime_ms: metrics.uptime_ms,
+    }
+}

@@ -1,0 +1,98 @@
+//! What a node offers to its neighbours and to clients, in our own words. `node` implements these; [`super::server`]
+//! puts them on the wire.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+
+use crate::delivery::QueryId;
+use crate::engine::hop::ScanStream;
+use crate::engine::message::ScanRequest;
+use crate::failure::Failure;
+use crate::leader::answer::{ChunkMessage, QuerySpec, QueryState, QueryStatus, Submitted};
+use crate::node::status::{Metrics, NodeStatus};
+use crate::routing::NodeId;
+use crate::routing::announcements::Announcement;
+
+/// The first word of a link.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hello {
+    pub process_id: NodeId,
+    pub incarnation: u64,
+    /// Key path to a digest of its value, for everything that must agree.
+    pub fingerprint: BTreeMap<String, u64>,
+    /// Not in the configured graph.
+    pub adopted: bool,
+}
+
+/// The reply to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HelloAnswer {
+    pub process_id: NodeId,
+    pub incarnation: u64,
+    /// The highest incarnation ever heard of the caller.
+    pub newest_incarnation: u64,
+}
+
+/// News from a neighbour.
+#[derive(Debug, Clone)]
+pub struct News {
+    pub from: NodeId,
+    pub incarnation: u64,
+    pub announcements: Vec<Announcement>,
+}
+
+/// The reply to news.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewsAnswer {
+    /// Origins whose list of known partitions is wanted in full.
+    pub wanted: Vec<NodeId>,
+    pub incarnation: u64,
+}
+
+/// For neighbours.
+#[async_trait]
+pub trait PeerService: Send + Sync + 'static {
+    /// Whether this neighbour may link to us.
+    async fn hello(&self, hello: Hello) -> Result<HelloAnswer, Failure>;
+
+    /// Takes news in; quick and without waiting.
+    fn announce(&self, news: News) -> Result<NewsAnswer, Failure>;
+
+    /// Starts a scan. The work ends when the stream is dropped.
+    fn scan(&self, request: ScanRequest) -> Result<ScanStream, Failure>;
+}
+
+/// For clients.
+#[async_trait]
+pub trait ClientService: Send + Sync + 'static {
+    /// Opens a query.
+    async fn submit(&self, spec: QuerySpec) -> Result<Submitted, Failure>;
+
+    /// One chunk, in any order.
+    async fn chunk(&self, id: QueryId, index: u64, acknowledged_through: Option<u64>) -> Result<ChunkMessage, Failure>;
+
+    /// The chunks from an index on.
+    fn stream(
+        &self,
+        id: QueryId,
+        from_index: u64,
+        acknowledged_through: Option<u64>,
+    ) -> BoxStream<'static, Result<ChunkMessage, Failure>>;
+
+    /// Ends a query or frees its result; gives the state before.
+    fn cancel(&self, id: QueryId) -> Result<QueryState, Failure>;
+
+    /// How far a query is.
+    fn query_status(&self, id: QueryId) -> Result<QueryStatus, Failure>;
+
+    /// This node's view.
+    fn node_status(&self) -> NodeStatus;
+
+    /// This node's figures.
+    fn metrics(&self) -> Metrics;
+
+    /// Begins to end the process.
+    fn shutdown(&self, graceful: bool);
+}
