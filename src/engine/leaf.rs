@@ -1,0 +1,166 @@
+//! `OverlayScanExec`: the only way to read observations.
+//!
+//! The plan node names partitions, columns, a predicate and a limit; never data. It runs on any node that can reach
+//! the holders: partitions in the own store are scanned there, others by `Scan`.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::{Statistics, stats::Precision};
+use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
+use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
+use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet};
+use datafusion::physical_plan::statistics::StatisticsArgs;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
+use futures::stream;
+use overlay_ingest::PartitionId;
+
+use super::reader::{LeafSpec, QueryContext, Reader};
+
+/// A scan of the table wherever it lies.
+#[derive(Debug)]
+pub struct OverlayScanExec {
+    context: Arc<QueryContext>,
+    spec: LeafSpec,
+    predicate: Option<Arc<dyn PhysicalExpr>>,
+    /// Partitions that the statistics ruled out.
+    pruned: Vec<PartitionId>,
+    properties: Arc<PlanProperties>,
+    metrics: ExecutionPlanMetricsSet,
+}
+
+impl OverlayScanExec {
+    /// `spec.predicate` is the encoded form of `predicate`.
+    pub fn new(
+        context: Arc<QueryContext>,
+        spec: LeafSpec,
+        predicate: Option<Arc<dyn PhysicalExpr>>,
+        pruned: Vec<PartitionId>,
+    ) -> OverlayScanExec {
+        let properties = PlanProperties::new(
+            EquivalenceProperties::new(Arc::clone(&spec.schema)),
+            Partitioning::UnknownPartitioning(1),
+            EmissionType::Incremental,
+            Boundedness::Bounded,
+        );
+        let metrics = ExecutionPlanMetricsSet::new();
+        OverlayScanExec { context, spec, predicate, pruned, properties: Arc::new(properties), metrics }
+    }
+
+    /// Which scan of the plan this is.
+    pub fn leaf(&self) -> u32 {
+        self.spec.leaf
+    }
+
+    /// The partitions that are read.
+    pub fn partitions(&self) -> impl Iterator<Item = PartitionId> + '_ {
+        self.spec.partitions.iter().map(|partition| partition.id)
+    }
+
+    /// The partitions that the statistics ruled out.
+    pub fn pruned(&self) -> &[PartitionId] {
+        &self.pruned
+    }
+
+    /// Rows of the partitions that are read, where all are known.
+    pub fn rows_estimate(&self) -> Option<u64> {
+        self.spec.partitions.iter().map(|partition| partition.stats.as_ref().map(|stats| stats.rows)).sum()
+    }
+}
+
+impl DisplayAs for OverlayScanExec {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let columns = self.spec.schema.fields().iter().map(|field| field.name().as_str()).collect::<Vec<_>>();
+        let partitions = self.spec.partitions.len();
+        write!(
+            f,
+            "OverlayScanExec: leaf={}, partitions={partitions} of {}, columns=[{}]",
+            self.spec.leaf,
+            partitions + self.pruned.len(),
+            columns.join(", ")
+        )?;
+        if let Some(predicate) = &self.predicate {
+            write!(f, ", predicate={predicate}, path=datafusion")?;
+        }
+        if let Some(limit) = self.spec.limit {
+            write!(f, ", limit={limit}")?;
+        }
+        Ok(())
+    }
+}
+
+impl ExecutionPlan for OverlayScanExec {
+    fn name(&self) -> &str {
+        "OverlayScanExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        Vec::new()
+    }
+
+    fn apply_expressions(
+        &self,
+        f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        match &self.predicate {
+            Some(predicate) => f(predicate),
+            None => Ok(TreeNodeRecursion::Continue),
+        }
+    }
+
+    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
+        if children.is_empty() { Ok(self) } else { Err(DataFusionError::Internal("a scan has no children".into())) }
+    }
+
+    fn execute(&self, partition: usize, _: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        if partition != 0 {
+            return Err(DataFusionError::Internal(format!("a scan has one partition, not {partition}")));
+        }
+        let reader = Reader::new(Arc::clone(&self.context), self.spec.clone());
+        let metrics = BaselineMetrics::new(&self.metrics, partition);
+        let batches = stream::unfold((reader, metrics), |(mut reader, metrics)| async move {
+            let batch = reader.next().await?;
+            let batch = batch.map_err(|error| DataFusionError::External(Box::new(error)));
+            if let Ok(batch) = &batch {
+                metrics.record_output(batch.num_rows());
+            }
+            Some((batch, (reader, metrics)))
+        });
+        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), batches)))
+    }
+
+    fn metrics(&self) -> Option<MetricsSet> {
+        Some(self.metrics.clone_inner())
+    }
+
+    fn statistics_from_inputs(&self, _: &[Arc<Statistics>], _: &StatisticsArgs) -> Result<Arc<Statistics>> {
+        let mut statistics = Statistics::new_unknown(&self.schema());
+        if let Some(rows) = self.rows_estimate() {
+            // Inexact, always: a count taken from statistics would be an answer without coverage.
+            let rows = self.spec.limit.map_or(rows, |limit| rows.min(limit));
+            statistics.num_rows = Precision::Inexact(usize::try_from(rows).unwrap_or(usize::MAX));
+        }
+        Ok(Arc::new(statistics))
+    }
+
+    fn fetch(&self) -> Option<usize> {
+        self.spec.limit.and_then(|limit| usize::try_from(limit).ok())
+    }
+
+    fn supports_limit_pushdown(&self) -> bool {
+        false
+    }
+
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.spec.schema)
+    }
+}

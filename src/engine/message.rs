@@ -1,0 +1,166 @@
+//! What a `Scan` asks and what comes back, in the engine's own words. `transport` puts them on the wire.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use overlay_ingest::PartitionId;
+
+use crate::delivery::QueryId;
+use crate::routing::assignment::Order;
+use crate::routing::{NodeId, Team};
+
+/// One running process: an id and the start of it that is meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeInstance {
+    pub id: NodeId,
+    /// Counts the starts of that node.
+    pub incarnation: u64,
+}
+
+/// Which zones of which partitions to scan, and for what.
+#[derive(Debug, Clone)]
+pub struct ScanRequest {
+    pub query: QueryId,
+    /// Counts the assignments made for this leaf, from 0.
+    pub attempt: u32,
+    /// Which scan of the query's plan this is.
+    pub leaf: u32,
+    /// The team the work is billed to.
+    pub team: Option<Team>,
+    /// That team's share of a contended node.
+    pub weight: u32,
+    /// Time until the reader gives up; every hop passes on a little less.
+    pub time_left: Duration,
+    /// The nodes that passed the request on, reader first.
+    pub hops: Vec<NodeId>,
+    /// The Leader that ordered it.
+    pub leader: NodeInstance,
+    /// Who scans what, in asking order. Each path is whole, from reader to holder.
+    pub orders: Vec<Order>,
+    /// On a retry: the only zones wanted of a partition. A partition that is absent here is wanted whole.
+    pub zones: BTreeMap<PartitionId, Vec<u32>>,
+    /// How many branches a node keeps in flight, at least 1. With 1, a node scans its own partitions first and
+    /// passes down what is left of the limit.
+    pub in_flight: usize,
+    /// Columns of the table wanted, by position, ascending.
+    pub projection: Vec<usize>,
+    /// A DataFusion physical expression over the whole table, in its protobuf form; empty means every row.
+    pub predicate: Vec<u8>,
+    /// No more rows than this are wanted.
+    pub limit: Option<u64>,
+}
+
+/// How the rows of a zone were found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum How {
+    /// Every row was looked at.
+    Scanned,
+    /// An index named them.
+    Index,
+    /// The zone map ruled them all out, or all in.
+    ZoneMap,
+}
+
+/// The rows themselves.
+#[derive(Debug, Clone)]
+pub enum Payload {
+    /// No row, or rows without columns.
+    None,
+    /// Scanned in this process.
+    Batch(RecordBatch),
+    /// One record batch as a self-contained Arrow IPC stream, with its checksum outside.
+    Ipc { bytes: Vec<u8>, xxh3: u64 },
+}
+
+/// What is left of one zone after the predicate; reported with 0 rows too.
+#[derive(Debug, Clone)]
+pub struct ZoneAnswer {
+    pub partition: PartitionId,
+    pub zone: u32,
+    /// Zones of the partition, at least 1.
+    pub zone_count: u32,
+    /// Counts the parts of a large zone, from 0.
+    pub part: u32,
+    /// Whether this is the zone's last part.
+    pub last: bool,
+    /// Rows in the payload.
+    pub rows: u64,
+    /// Rows of the zone, counted from its batch when it was scanned. The same in every part.
+    pub rows_scanned: u64,
+    /// Bytes of the zone's columns that were looked at; 0 where the zone map decided.
+    pub bytes_scanned: u64,
+    pub how: How,
+    /// Rows that match were left out because the limit was reached.
+    pub cut: bool,
+    /// Who scanned it.
+    pub node: NodeId,
+    pub payload: Payload,
+}
+
+/// Why a branch, or a partition of it, did not answer. The code says what to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FailureCode {
+    /// Cannot be reached, or went away: another path or holder may do.
+    Unavailable,
+    /// It does not hold that partition id: plan anew.
+    FailedPrecondition,
+    /// Time was over.
+    DeadlineExceeded,
+    /// A damaged message or batch: another holder may do.
+    DataLoss,
+    /// It has no room: later, or elsewhere.
+    ResourceExhausted,
+    /// A fault of ours; retrying will not help.
+    Internal,
+}
+
+impl FailureCode {
+    /// The code's name as in gRPC.
+    pub fn name(self) -> &'static str {
+        match self {
+            FailureCode::Unavailable => "UNAVAILABLE",
+            FailureCode::FailedPrecondition => "FAILED_PRECONDITION",
+            FailureCode::DeadlineExceeded => "DEADLINE_EXCEEDED",
+            FailureCode::DataLoss => "DATA_LOSS",
+            FailureCode::ResourceExhausted => "RESOURCE_EXHAUSTED",
+            FailureCode::Internal => "INTERNAL",
+        }
+    }
+}
+
+/// A branch that ended without answering for these partitions.
+#[derive(Debug, Clone)]
+pub struct BranchFailure {
+    /// The node that did not answer.
+    pub node: NodeId,
+    /// From the reader to that node; its last link is the one that failed.
+    pub route: Vec<NodeId>,
+    pub code: FailureCode,
+    pub message: String,
+    /// Every partition that was to come by this branch; some of their zones may have arrived before.
+    pub partitions: Vec<PartitionId>,
+}
+
+/// What one node spent on a `Scan`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeWork {
+    pub node: NodeId,
+    /// From the reader to the node.
+    pub route: Vec<NodeId>,
+    pub cpu: Duration,
+    pub rows_scanned: u64,
+    pub bytes_scanned: u64,
+}
+
+/// One message of a scan's stream.
+#[derive(Debug, Clone)]
+pub enum ScanMessage {
+    Zones(Vec<ZoneAnswer>),
+    Failed(BranchFailure),
+    /// A node is done with its own partitions. `skipped` were not needed once the limit it was given was reached.
+    Done {
+        work: NodeWork,
+        skipped: Vec<PartitionId>,
+    },
+}

@@ -1,0 +1,28 @@
+//! The engine: what a node holds, how it is scanned, and how a query reads it wherever it lies.
+//!
+//! - [`store`] holds partitions as Arrow, cut into zones, with a zone map.
+//! - [`scan`] turns held zones into answers, many small jobs on the executor that it is given.
+//! - [`hop`] runs one `Scan`: this node's own partitions, and a branch for each next hop.
+//! - [`acceptance`] lets every zone into the answer once, whole, or says why not.
+//! - [`leaf`] is the only way to read observations: a DataFusion plan node on top of the three above.
+//! - [`session`] plans range queries and SQL over that leaf, and [`sql_gate`] says which SQL is let in.
+//!
+//! Invariant: a leaf that ends normally has accepted every zone of every partition that it was asked for, or its
+//! coverage names the ones that are pruned, not needed or missing.
+
+pub mod acceptance;
+pub mod coverage;
+pub mod executor;
+pub mod filter;
+pub mod hop;
+pub mod leaf;
+pub mod message;
+pub mod predicate;
+pub mod reader;
+pub mod scan;
+pub mod session;
+pub mod sql_gate;
+pub mod statistics;
+pub mod stop;
+pub mod store;
+pub mod table;

@@ -1,0 +1,177 @@
+//! Predicates: how they cross the wire, and how a node applies one to its zones.
+//!
+//! A predicate is a DataFusion physical expression over the whole table. DataFusion evaluates it, here as anywhere
+//! else; pruning with it is DataFusion's as well, over our statistics.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
+use arrow::compute::{filter_record_batch, prep_null_mask_filter};
+use arrow::datatypes::{Schema, SchemaRef};
+use datafusion::common::pruning::PruningStatistics;
+use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::TaskContext;
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_optimizer::pruning::{PruningPredicate, PruningPredicateBuilder};
+use datafusion_proto::physical_plan::DefaultPhysicalExtensionCodec;
+use datafusion_proto::physical_plan::from_proto::parse_physical_expr;
+use datafusion_proto::physical_plan::to_proto::serialize_physical_expr;
+use datafusion_proto::protobuf::PhysicalExprNode;
+use prost::Message;
+
+/// The predicate in the form that crosses the wire.
+pub fn encode(predicate: &Arc<dyn PhysicalExpr>) -> Result<Vec<u8>> {
+    let node = serialize_physical_expr(predicate, &DefaultPhysicalExtensionCodec {})?;
+    Ok(node.encode_to_vec())
+}
+
+/// The predicate back from the wire. Fails on damaged bytes, on a function that `functions` does not have, and on
+/// columns that `schema` does not have.
+pub fn decode(bytes: &[u8], functions: &TaskContext, schema: &Schema) -> Result<Arc<dyn PhysicalExpr>> {
+    let node = PhysicalExprNode::decode(bytes)
+        .map_err(|error| DataFusionError::Plan(format!("a predicate cannot be decoded: {error}")))?;
+    parse_physical_expr(&node, functions, schema, &DefaultPhysicalExtensionCodec {})
+}
+
+/// A predicate and projection, ready to be applied to zones.
+pub struct ZoneFilter {
+    predicate: Option<Arc<dyn PhysicalExpr>>,
+    pruning: Option<PruningPredicate>,
+    projection: Vec<usize>,
+}
+
+impl ZoneFilter {
+    /// Fails if the projection names a column that the table does not have.
+    pub fn new(
+        predicate: Option<Arc<dyn PhysicalExpr>>,
+        projection: Vec<usize>,
+        schema: &SchemaRef,
+    ) -> Result<ZoneFilter> {
+        if let Some(column) = projection.iter().find(|column| **column >= schema.fields().len()) {
+            return Err(DataFusionError::Plan(format!("no column {column} in a table of {}", schema.fields().len())));
+        }
+        let pruning = predicate.as_ref().and_then(|predicate| pruning(predicate, schema));
+        Ok(ZoneFilter { predicate, pruning, projection })
+    }
+
+    /// For each container whether it may hold a matching row.
+    pub fn may_match(&self, statistics: &dyn PruningStatistics) -> Vec<bool> {
+        prune(self.pruning.as_ref(), statistics)
+    }
+
+    /// The matching rows of a zone, at most `limit` of them, projected; and how many rows matched in all.
+    pub fn apply(&self, zone: &RecordBatch) -> Result<Matches> {
+        let projected = zone.project(&self.projection)?;
+        let Some(predicate) = &self.predicate else {
+            return Ok(Matches { rows: projected.num_rows(), kept: None, projected });
+        };
+        let mask = predicate.evaluate(zone)?.into_array(zone.num_rows())?;
+        let mask = mask
+            .as_boolean_opt()
+            .ok_or_else(|| DataFusionError::Plan(format!("a predicate must be boolean, not {}", mask.data_type())))?;
+        let mask = if mask.null_count() > 0 { prep_null_mask_filter(mask) } else { mask.clone() };
+        Ok(Matches { rows: mask.true_count(), kept: Some(mask), projected })
+    }
+
+    /// Columns that the predicate or the projection touches, by position.
+    pub fn columns(&self) -> impl Iterator<Item = usize> {
+        let mut columns = self.projection.clone();
+        if let Some(predicate) = &self.predicate {
+            columns.extend(datafusion::physical_expr::utils::collect_columns(predicate).iter().map(|c| c.index()));
+        }
+        columns.sort_unstable();
+        columns.dedup();
+        columns.into_iter()
+    }
+}
+
+/// The matching rows of one zone, before they are copied out.
+pub struct Matches {
+    /// Rows that match.
+    pub rows: usize,
+    kept: Option<BooleanArray>,
+    projected: RecordBatch,
+}
+
+impl Matches {
+    /// The first `count` matching rows.
+    pub fn take(self, count: usize) -> Result<RecordBatch> {
+        let all = match self.kept {
+            Some(mask) if self.rows < self.projected.num_rows() => filter_record_batch(&self.projected, &mask)?,
+            _ => self.projected,
+        };
+        Ok(if count < all.num_rows() { all.slice(0, count) } else { all })
+    }
+}
+
+/// What can be pruned with, or nothing for a predicate that no statistics can decide.
+pub fn pruning(predicate: &Arc<dyn PhysicalExpr>, schema: &SchemaRef) -> Option<PruningPredicate> {
+    let pruning =
+        PruningPredicateBuilder::new().with_file_schema(Arc::clone(schema)).try_build(Arc::clone(predicate)).ok()?;
+    (!pruning.always_true()).then_some(pruning)
+}
+
+/// For each container whether it may hold a matching row; a predicate that cannot be decided prunes nothing.
+pub fn prune(pruning: Option<&PruningPredicate>, statistics: &dyn PruningStatistics) -> Vec<bool> {
+    pruning
+        .and_then(|pruning| pruning.prune(statistics).ok())
+        .unwrap_or_else(|| vec![true; statistics.num_containers()])
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::common::ToDFSchema;
+    use datafusion::prelude::SessionContext;
+    use overlay_ingest::schema::observations;
+    use overlay_ingest::stats::Bounds;
+    use overlay_ingest::{DateRange, PartitionStats};
+
+    use super::*;
+    use crate::engine::filter::RangeFilter;
+    use crate::engine::reader::PinnedPartition;
+    use crate::engine::statistics::PartitionBounds;
+
+    fn physical(filter: &RangeFilter, partitions: &[PinnedPartition]) -> Arc<dyn PhysicalExpr> {
+        let schema = Arc::clone(&observations()).to_dfschema().unwrap();
+        let expr = filter.to_expr(partitions).unwrap();
+        SessionContext::new().create_physical_expr(expr, &schema).unwrap()
+    }
+
+    fn partition(day: u8, parameters: &[&str], concentration: (f64, f64)) -> PinnedPartition {
+        let date = overlay_ingest::Date::new(2020, 8, day).unwrap();
+        let stats = PartitionStats {
+            rows: 10,
+            parameters: Some(parameters.iter().map(|name| (*name).to_owned()).collect()),
+            utc: Some(Bounds { min: date.unix_seconds(), max: date.unix_seconds() + 82_800 }),
+            concentration: Some(Bounds { min: concentration.0, max: concentration.1 }),
+            ..PartitionStats::default()
+        };
+        PinnedPartition { id: overlay_ingest::PartitionId { date, digest: 0 }, stats: Some(stats) }
+    }
+
+    #[test]
+    fn statistics_rule_partitions_out() {
+        let mut partitions = vec![
+            partition(10, &["CO", "PM2.5"], (0.0, 20.0)),
+            partition(14, &["CO", "pm2.5"], (0.0, 90.0)),
+            partition(15, &["CO"], (0.0, 90.0)),
+        ];
+        let check = |filter: &RangeFilter, partitions: &[PinnedPartition], expected: &[bool]| {
+            let predicate = physical(filter, partitions);
+            let pruning = pruning(&predicate, &observations()).expect("statistics can decide this");
+            let bounds = PartitionBounds(partitions.iter().map(|partition| partition.stats.as_ref()).collect());
+            assert_eq!(pruning.prune(&bounds).unwrap(), expected, "{predicate}");
+        };
+        let range = |min, max| RangeFilter { min: Some(min), max: Some(max), ..RangeFilter::default() };
+        check(&range(30.0, 40.0), &partitions, &[false, true, true]);
+        check(&range(20.0, 20.0), &partitions, &[true, true, true]);
+        check(&range(95.0, 99.0), &partitions, &[false, false, false]);
+        let parameter = RangeFilter { parameter: Some("Pm2.5".into()), ..RangeFilter::default() };
+        check(&parameter, &partitions, &[true, true, false]);
+        let day = |text: &str| text.parse().unwrap();
+        let dates = DateRange { from: day("20200814"), to: day("20200814") };
+        check(&RangeFilter { dates: Some(dates), ..RangeFilter::default() }, &partitions, &[false, true, false]);
+        partitions[0].stats = None;
+        check(&range(95.0, 99.0), &partitions, &[true, false, false]);
+    }
+}

@@ -1,0 +1,455 @@
+//! Reads one leaf: assigns its partitions, runs the scans, accepts their zones, asks again for what is missing.
+//!
+//! An attempt is one assignment. Between attempts only unanswered zones are asked for, from a holder or over a path
+//! that has not failed for that partition yet; when there is none left, what is missing stays missing: the reader
+//! then fails, or with `allow_partial` records it and ends. It never ends normally over a gap in silence.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::{RecordBatch, RecordBatchOptions};
+use arrow::datatypes::SchemaRef;
+use futures::StreamExt;
+use overlay_ingest::{PartitionId, PartitionStats};
+
+use super::acceptance::{Acceptance, Interest, Violation};
+use super::coverage::{CoverageSink, Gap, LeafEnd, Outcome};
+use super::hop::{Hop, ScanStream};
+use super::message::{
+    BranchFailure, FailureCode, How, NodeInstance, NodeWork, Payload, ScanMessage, ScanRequest, ZoneAnswer,
+};
+use super::scan::Output;
+use super::stop::{Stop, StopReason};
+use crate::delivery::QueryId;
+use crate::delivery::encoding::checksum;
+use crate::delivery::encoding::zone::decode_batch;
+use crate::routing::assignment::{Order, Snapshot, Tried, assign};
+use crate::routing::forwarding::Forwarding;
+use crate::routing::topology::Link;
+use crate::routing::{NodeId, Team};
+
+/// A partition of the manifest that a query is pinned to.
+#[derive(Debug, Clone)]
+pub struct PinnedPartition {
+    pub id: PartitionId,
+    /// `None` while nobody has counted.
+    pub stats: Option<PartitionStats>,
+}
+
+/// Who is alive, what they hold and which links are up, whenever an assignment is made.
+pub trait Overview: Send + Sync {
+    /// The state of now.
+    fn snapshot(&self) -> Snapshot;
+
+    /// Who is known to have held the partition last, with the way there: names a hole that nobody can fill.
+    fn last_holder(&self, id: &PartitionId) -> Option<(NodeId, Vec<NodeId>)>;
+}
+
+/// Everything about a query that its leaves need; made before planning and then only read.
+pub struct QueryContext {
+    pub query: QueryId,
+    pub team: Option<Team>,
+    pub weight: u32,
+    pub leader: NodeInstance,
+    pub hop: Arc<Hop>,
+    pub overview: Arc<dyn Overview>,
+    /// The pinned manifest.
+    pub partitions: Arc<Vec<PinnedPartition>>,
+    pub forwarding: Arc<dyn Forwarding>,
+    pub asynchronous: bool,
+    /// Which query of the Leader this is; strategies rotate by it.
+    pub turn: u64,
+    pub allow_partial: bool,
+    /// Raised when the query is cancelled or its time is over.
+    pub stop: Stop,
+    /// When the query's time is over, on the hop's clock.
+    pub deadline: std::time::Duration,
+    pub sink: Arc<CoverageSink>,
+}
+
+impl fmt::Debug for QueryContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("QueryContext").field("query", &self.query).finish_non_exhaustive()
+    }
+}
+
+/// What one leaf reads.
+#[derive(Debug, Clone)]
+pub struct LeafSpec {
+    pub leaf: u32,
+    /// The partitions that were not pruned.
+    pub partitions: Vec<PinnedPartition>,
+    /// Columns of the table, ascending.
+    pub projection: Vec<usize>,
+    /// The schema of those columns.
+    pub schema: SchemaRef,
+    /// In its protobuf form; empty means every row.
+    pub predicate: Vec<u8>,
+    pub limit: Option<u64>,
+}
+
+/// Why a leaf cannot give all its rows.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// Partitions that nobody gave all of, with the reasons.
+    #[error("{}", describe_gaps(.0))]
+    Missing(Vec<(PartitionId, Gap)>),
+    /// A reply that contradicts the manifest or itself. Never a partial answer.
+    #[error("COVERAGE_VIOLATION: {0}")]
+    Violation(#[from] Violation),
+    /// The query's time is over; these partitions had not been answered by then.
+    #[error("the query's time was over before it ended; {}", describe_gaps(.0))]
+    Expired(Vec<(PartitionId, Gap)>),
+    /// The query was cancelled.
+    #[error("the query was cancelled")]
+    Cancelled,
+}
+
+fn describe_gaps(gaps: &[(PartitionId, Gap)]) -> String {
+    let mut text = match gaps.len() {
+        1 => "1 partition is missing".to_owned(),
+        n => format!("{n} partitions are missing"),
+    };
+    let mut by_cause: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
+    for (id, gap) in gaps {
+        let route = gap.route.iter().map(NodeId::as_str).collect::<Vec<_>>().join(" → ");
+        let node = gap.node.as_ref().map_or_else(|| "nobody".to_owned(), NodeId::to_string);
+        let place = if route.is_empty() { node } else { format!("{node} (route {route})") };
+        by_cause.entry((place, gap.message.clone())).or_default().push(id.date.to_string());
+    }
+    for ((place, message), dates) in by_cause {
+        text.push_str(&format!("; {place}: {message}: {}", dates.join(" ")));
+    }
+    text
+}
+
+/// One execution of one leaf.
+pub struct Reader {
+    context: Arc<QueryContext>,
+    spec: LeafSpec,
+    acceptance: Acceptance,
+    tried: Tried,
+    attempt: u32,
+    /// Zones accepted before the running attempt.
+    zones_before: u64,
+    running: Option<ScanStream>,
+    /// How each partition of the running attempt was asked for.
+    asked: BTreeMap<PartitionId, Order>,
+    skipped: BTreeSet<PartitionId>,
+    gaps: BTreeMap<PartitionId, Gap>,
+    work: Vec<NodeWork>,
+    /// What the answers of the running attempt say of nodes that did not come to their end yet.
+    unfinished: BTreeMap<NodeId, NodeWork>,
+    released: VecDeque<RecordBatch>,
+    ended: bool,
+}
+
+impl Reader {
+    /// Nothing is sent before the first call of [`Reader::next`].
+    pub fn new(context: Arc<QueryContext>, spec: LeafSpec) -> Reader {
+        let expected = spec.partitions.iter().map(|partition| (partition.id, partition.stats.as_ref().map(|s| s.rows)));
+        Reader {
+            acceptance: Acceptance::new(expected.collect::<Vec<_>>(), spec.limit),
+            context,
+            spec,
+            tried: Tried::default(),
+            attempt: 0,
+            zones_before: 0,
+            running: None,
+            asked: BTreeMap::new(),
+            skipped: BTreeSet::new(),
+            gaps: BTreeMap::new(),
+            work: Vec::new(),
+            unfinished: BTreeMap::new(),
+            released: VecDeque::new(),
+            ended: false,
+        }
+    }
+
+    /// The next batch; `None` when every partition has its outcome.
+    pub async fn next(&mut self) -> Option<Result<RecordBatch, ReadError>> {
+        loop {
+            if let Some(batch) = self.released.pop_front() {
+                return Some(Ok(batch));
+            }
+            if self.ended {
+                return None;
+            }
+            if let Err(error) = self.step().await {
+                self.running = None;
+                self.ended = true;
+                return Some(Err(error));
+            }
+        }
+    }
+
+    /// Takes one message, or starts the next attempt, or concludes.
+    async fn step(&mut self) -> Result<(), ReadError> {
+        if self.acceptance.satisfied() {
+            return self.conclude(None);
+        }
+        let Some(running) = &mut self.running else { return self.start() };
+        let context = Arc::clone(&self.context);
+        let message = tokio::select! {
+            biased;
+            reason = context.stop.raised() => return self.conclude(Some(reason)),
+            message = running.next() => message,
+        };
+        match message {
+            Some(ScanMessage::Zones(answers)) => {
+                for answer in answers {
+                    self.accept(answer)?;
+                }
+            }
+            Some(ScanMessage::Failed(failure)) => self.note_failure(&failure),
+            Some(ScanMessage::Done { work, skipped }) => {
+                self.unfinished.remove(&work.node);
+                if work.rows_scanned > 0 || work.bytes_scanned > 0 || skipped.is_empty() {
+                    self.work.push(work);
+                }
+                self.skipped.extend(skipped);
+            }
+            None => self.end_attempt(),
+        }
+        Ok(())
+    }
+
+    fn start(&mut self) -> Result<(), ReadError> {
+        if let Some(reason) = self.context.stop.reason() {
+            return self.conclude(Some(reason));
+        }
+        let missing = self.acceptance.missing();
+        if missing.is_empty() {
+            return self.conclude(None);
+        }
+        let time_left = self.context.deadline.saturating_sub((self.context.hop.clock)());
+        let wanted: Vec<PartitionId> = missing.keys().copied().collect();
+        let assignment = assign(
+            &self.context.overview.snapshot(),
+            &wanted,
+            &*self.context.forwarding,
+            self.context.asynchronous,
+            self.context.turn,
+            &self.tried,
+        );
+        for id in &assignment.unassigned {
+            self.gaps.entry(*id).or_insert_with(|| no_holder(&*self.context.overview, id));
+        }
+        if assignment.orders.is_empty() {
+            return self.conclude(None);
+        }
+        self.asked.clear();
+        for order in &assignment.orders {
+            for id in &order.partitions {
+                let single = Order { path: order.path.clone(), partitions: vec![*id] };
+                self.asked.insert(*id, single);
+            }
+        }
+        let request = ScanRequest {
+            query: self.context.query,
+            attempt: self.attempt,
+            leaf: self.spec.leaf,
+            team: self.context.team.clone(),
+            weight: self.context.weight,
+            time_left,
+            hops: Vec::new(),
+            leader: self.context.leader.clone(),
+            orders: assignment.orders,
+            zones: missing.into_iter().filter(|(_, zones)| !zones.is_empty()).collect(),
+            in_flight: assignment.in_flight,
+            projection: self.spec.projection.clone(),
+            predicate: self.spec.predicate.clone(),
+            limit: self.acceptance.rows_left(),
+        };
+        // A flag of its own: dropping this attempt's stream ends this attempt's jobs, not the query.
+        self.running = Some(self.context.hop.run(request, Stop::default(), Output::Batches));
+        Ok(())
+    }
+
+    /// Counts an answer's work until its node tells all of its own; a reader that is satisfied early never hears that.
+    fn note_work(&mut self, answer: &ZoneAnswer) {
+        if !answer.last {
+            return;
+        }
+        let asked = self.asked.get(&answer.partition);
+        let work = self.unfinished.entry(answer.node.clone()).or_insert_with(|| NodeWork {
+            node: answer.node.clone(),
+            route: asked.map(|order| order.path.nodes().to_vec()).unwrap_or_default(),
+            cpu: Duration::ZERO,
+            rows_scanned: 0,
+            bytes_scanned: 0,
+        });
+        work.rows_scanned += if answer.how == How::Scanned { answer.rows_scanned } else { 0 };
+        work.bytes_scanned += answer.bytes_scanned;
+    }
+
+    fn accept(&mut self, answer: ZoneAnswer) -> Result<(), ReadError> {
+        self.note_work(&answer);
+        if self.acceptance.interest(&answer, self.attempt)? == Interest::Known {
+            return Ok(());
+        }
+        match self.decode(&answer) {
+            Ok(rows) => {
+                let released = self.acceptance.offer(answer, rows, self.attempt)?;
+                self.released.extend(released);
+            }
+            // The zone stays open, so it is asked for again.
+            Err(message) => {
+                let route =
+                    self.asked.get(&answer.partition).map_or_else(Vec::new, |order| order.path.nodes().to_vec());
+                let gap = Gap { node: Some(answer.node), route, code: FailureCode::DataLoss, message };
+                self.gaps.insert(answer.partition, gap);
+            }
+        }
+        Ok(())
+    }
+
+    /// The rows of an answer, after its checksum; never more or fewer than its header says.
+    fn decode(&self, answer: &ZoneAnswer) -> Result<Option<RecordBatch>, String> {
+        let batch = match &answer.payload {
+            Payload::Batch(batch) => batch.clone(),
+            Payload::Ipc { bytes, xxh3 } => {
+                if checksum(bytes) != *xxh3 {
+                    return Err(format!("zone {}: the checksum does not fit", answer.zone));
+                }
+                decode_batch(bytes).map_err(|error| format!("zone {}: {error}", answer.zone))?
+            }
+            Payload::None if answer.rows == 0 => return Ok(None),
+            Payload::None if self.spec.schema.fields().is_empty() => {
+                let options = RecordBatchOptions::new().with_row_count(usize::try_from(answer.rows).ok());
+                RecordBatch::try_new_with_options(Arc::clone(&self.spec.schema), Vec::new(), &options)
+                    .map_err(|error| error.to_string())?
+            }
+            Payload::None => return Err(format!("zone {}: {} rows without data", answer.zone, answer.rows)),
+        };
+        if batch.num_rows() as u64 != answer.rows || batch.schema().fields() != self.spec.schema.fields() {
+            return Err(format!("zone {}: the rows are not those of its header", answer.zone));
+        }
+        // Metadata may differ on the way; the plan promised this schema.
+        RecordBatch::try_new_with_options(
+            Arc::clone(&self.spec.schema),
+            batch.columns().to_vec(),
+            &RecordBatchOptions::new().with_row_count(Some(batch.num_rows())),
+        )
+        .map(Some)
+        .map_err(|error| error.to_string())
+    }
+
+    fn note_failure(&mut self, failure: &BranchFailure) {
+        for id in &failure.partitions {
+            if self.asked.contains_key(id) {
+                // Who used up the time is told, not the one that later finds none left.
+                if self.gaps.get(id).is_none_or(|gap| gap.code != FailureCode::DeadlineExceeded) {
+                    self.gaps.insert(*id, Gap::from_failure(failure));
+                }
+                self.skipped.remove(id);
+                if failure.code == FailureCode::FailedPrecondition {
+                    self.tried.refused(*id, failure.node.clone());
+                }
+            }
+        }
+        if let [.., from, to] = failure.route.as_slice()
+            && failure.code == FailureCode::Unavailable
+        {
+            self.tried.broke(Link::between(from, to));
+        }
+    }
+
+    fn end_attempt(&mut self) {
+        self.running = None;
+        self.acceptance.end_attempt();
+        let progressed = self.acceptance.accepted_zones() > self.zones_before;
+        self.zones_before = self.acceptance.accepted_zones();
+        let unanswered: Vec<Order> = self
+            .acceptance
+            .missing()
+            .into_keys()
+            // Skipped for a limit that then was not reached: nobody failed, so the same holder may be asked again. But
+            // an attempt that brought nothing new counts, or rows that are damaged each time were asked for for ever.
+            .filter(|id| !(progressed && self.skipped.contains(id)))
+            .filter_map(|id| self.asked.get(&id).cloned())
+            .collect();
+        self.tried.record(&unanswered);
+        self.skipped.clear();
+        self.attempt += 1;
+    }
+
+    fn conclude(&mut self, stopped: Option<StopReason>) -> Result<(), ReadError> {
+        self.running = None;
+        self.acceptance.end_attempt();
+        self.ended = true;
+        if stopped == Some(StopReason::Cancelled) {
+            return Err(ReadError::Cancelled);
+        }
+        let satisfied = self.acceptance.satisfied();
+        let missing: Vec<(PartitionId, Gap)> = match satisfied {
+            true => Vec::new(),
+            false => self.acceptance.missing().into_keys().map(|id| (id, self.gap(&id, stopped))).collect(),
+        };
+        if !missing.is_empty() && !self.context.allow_partial {
+            // The time of a hop is over a little before that of the query, and is the same end.
+            let late = missing.iter().any(|(_, gap)| gap.code == FailureCode::DeadlineExceeded);
+            return Err(match stopped.is_some() || late {
+                true => ReadError::Expired(missing),
+                false => ReadError::Missing(missing),
+            });
+        }
+        let mut outcomes: BTreeMap<PartitionId, Outcome> =
+            self.acceptance.answered().map(|(id, rows, how)| (id, Outcome::Answered { rows, how })).collect();
+        for partition in &self.spec.partitions {
+            outcomes.entry(partition.id).or_insert(Outcome::NotNeeded);
+        }
+        outcomes.extend(missing.into_iter().map(|(id, gap)| (id, Outcome::Missing(gap))));
+        let work = self.all_work();
+        self.context.sink.ended(self.spec.leaf, LeafEnd::Ended, outcomes, work);
+        Ok(())
+    }
+
+    fn all_work(&mut self) -> Vec<NodeWork> {
+        let mut work = std::mem::take(&mut self.work);
+        work.extend(std::mem::take(&mut self.unfinished).into_values());
+        work
+    }
+
+    fn gap(&self, id: &PartitionId, stopped: Option<StopReason>) -> Gap {
+        if let Some(gap) = self.gaps.get(id) {
+            return gap.clone();
+        }
+        let path = self.asked.get(id).map(|order| order.path.nodes().to_vec()).unwrap_or_default();
+        let (code, message) = match stopped {
+            Some(_) => (FailureCode::DeadlineExceeded, "had not answered when the time was over"),
+            None => (FailureCode::Unavailable, "did not answer for all of it"),
+        };
+        Gap { node: path.last().cloned(), route: path, code, message: message.into() }
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        if !self.ended {
+            let answered = self.acceptance.answered();
+            let outcomes = answered.map(|(id, rows, how)| (id, Outcome::Answered { rows, how })).collect();
+            let work = self.all_work();
+            self.context.sink.ended(self.spec.leaf, LeafEnd::Dropped, outcomes, work);
+        }
+    }
+}
+
+fn no_holder(overview: &dyn Overview, id: &PartitionId) -> Gap {
+    match overview.last_holder(id) {
+        Some((node, route)) => Gap {
+            node: Some(node),
+            route,
+            code: FailureCode::Unavailable,
+            message: "held it last and cannot be reached".into(),
+        },
+        None => Gap {
+            node: None,
+            route: Vec::new(),
+            code: FailureCode::Unavailable,
+            message: "no node that can be reached holds it".into(),
+        },
+    }
+}

@@ -1,0 +1,246 @@
+//! Scans zones that this node holds: one small job a zone, on the pool passed in.
+//!
+//! A query keeps about twice as many jobs in flight as the pool has threads, so that no query fills the pool's
+//! queue. Jobs never block; their results are taken in the order of the zones. A job that is lost or panics is an
+//! error of its zone, never the end of the stream. Cancel is noticed between two zones.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use futures::future::Either;
+use futures::{Stream, StreamExt, stream};
+use overlay_ingest::PartitionId;
+use tokio::sync::oneshot;
+
+use super::executor::{Clock, ScanPool};
+use super::message::{How, Payload, ZoneAnswer};
+use super::predicate::ZoneFilter;
+use super::stop::Stop;
+use super::store::HeldPartition;
+use crate::delivery::encoding::checksum;
+use crate::delivery::encoding::zone::encode_batch;
+use crate::routing::NodeId;
+
+/// A zone's rows leave in parts of about this many bytes at most, so that one message stays far below the size limit
+/// of a connection and streams share it in small turns.
+pub const PART_BYTES_MAX: usize = 1 << 20;
+
+/// Rows that may still be handed out, shared by everything that one hop asks for.
+#[derive(Debug)]
+pub struct Remaining(Option<AtomicU64>);
+
+impl Remaining {
+    /// With no limit there is always room.
+    pub fn new(limit: Option<u64>) -> Remaining {
+        Remaining(limit.map(AtomicU64::new))
+    }
+
+    /// Takes up to `wanted` rows; gives the number taken.
+    pub fn take(&self, wanted: u64) -> u64 {
+        let Some(left) = &self.0 else { return wanted };
+        let before = left.fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| Some(left - wanted.min(left)));
+        before.unwrap_or_else(|left| left).min(wanted)
+    }
+
+    /// What is left, or `None` without a limit.
+    pub fn left(&self) -> Option<u64> {
+        self.0.as_ref().map(|left| left.load(Ordering::Acquire))
+    }
+
+    /// Whether a limit is used up.
+    pub fn exhausted(&self) -> bool {
+        self.left() == Some(0)
+    }
+}
+
+/// The form in which rows are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Output {
+    /// The reader is in this process.
+    Batches,
+    /// The rows go on to another node.
+    Ipc,
+}
+
+/// Everything that the jobs of one scan share.
+pub struct ScanJobs {
+    pub me: NodeId,
+    pub pool: Arc<dyn ScanPool>,
+    pub clock: Clock,
+    pub filter: Arc<ZoneFilter>,
+    pub remaining: Arc<Remaining>,
+    pub stop: Stop,
+    pub output: Output,
+    /// See [`PART_BYTES_MAX`].
+    pub part_bytes_max: usize,
+}
+
+/// What came of one zone.
+pub enum ZoneOutcome {
+    /// One answer, in one part or more, and the time that it took.
+    Answered(Vec<ZoneAnswer>, Duration),
+    /// The limit was reached before, or the scan stopped: nothing is known of this zone.
+    Skipped(PartitionId),
+    /// The zone could not be scanned.
+    Failed(PartitionId, String),
+}
+
+impl ScanJobs {
+    /// Scans the wanted zones of the partitions; `zones` gives `None` for all zones of one.
+    pub fn run(
+        self,
+        partitions: Vec<(PartitionId, Arc<HeldPartition>, Option<Vec<u32>>)>,
+    ) -> impl Stream<Item = ZoneOutcome> + Send {
+        let in_flight = self.pool.width() * 2;
+        let jobs = Arc::new(self);
+        let zones = stream::iter(partitions).flat_map({
+            let jobs = Arc::clone(&jobs);
+            move |(asked, held, wanted)| {
+                let may_match = jobs.filter.may_match(&held.map);
+                let wanted = wanted.unwrap_or_else(|| (0..held.zones.len() as u32).collect());
+                stream::iter(wanted).map(move |zone| {
+                    let may_match = may_match.get(zone as usize).copied().unwrap_or(true);
+                    (asked, Arc::clone(&held), zone, may_match)
+                })
+            }
+        });
+        zones
+            .map(move |(asked, held, zone, may_match)| {
+                if jobs.stop.reason().is_some() || jobs.remaining.exhausted() {
+                    return Either::Left(std::future::ready(ZoneOutcome::Skipped(asked)));
+                }
+                let Some(entry) = held.zones.get(zone as usize) else {
+                    let why = format!("no zone {zone} in a partition of {}", held.zones.len());
+                    return Either::Left(std::future::ready(ZoneOutcome::Failed(asked, why)));
+                };
+                if !may_match {
+                    let answer = jobs.answer(&held, zone, How::ZoneMap, entry.batch.num_rows() as u64);
+                    return Either::Left(std::future::ready(ZoneOutcome::Answered(vec![answer], Duration::ZERO)));
+                }
+                let (sender, receiver) = oneshot::channel();
+                let job = Arc::clone(&jobs);
+                jobs.pool.spawn(Box::new(move || {
+                    // Nobody waits any more: the query was cancelled while the job stood in the queue.
+                    if sender.is_closed() {
+                        return;
+                    }
+                    let scanned = catch_unwind(AssertUnwindSafe(|| job.scan_zone(asked, &held, zone)))
+                        .unwrap_or_else(|_| ZoneOutcome::Failed(asked, "a scan job panicked".into()));
+                    // The receiver may be gone by now; then nobody wants the rows.
+                    let _ = sender.send(scanned);
+                }));
+                Either::Right(async move {
+                    receiver.await.unwrap_or_else(|_| ZoneOutcome::Failed(asked, "a scan job was lost".into()))
+                })
+            })
+            .buffered(in_flight)
+    }
+
+    fn answer(&self, held: &HeldPartition, zone: u32, how: How, rows_scanned: u64) -> ZoneAnswer {
+        let entry = &held.zones[zone as usize];
+        ZoneAnswer {
+            // The names come from the zone itself, not from what was asked: the reader compares.
+            partition: entry.partition,
+            zone: entry.index,
+            zone_count: held.zones.len() as u32,
+            part: 0,
+            last: true,
+            rows: 0,
+            rows_scanned,
+            bytes_scanned: 0,
+            how,
+            cut: false,
+            node: self.me.clone(),
+            payload: Payload::None,
+        }
+    }
+
+    fn scan_zone(&self, asked: PartitionId, held: &HeldPartition, zone: u32) -> ZoneOutcome {
+        if self.stop.reason().is_some() || self.remaining.exhausted() {
+            return ZoneOutcome::Skipped(asked);
+        }
+        let start = (self.clock)();
+        match self.filter_zone(held, zone) {
+            Ok(Some(answers)) => ZoneOutcome::Answered(answers, (self.clock)().saturating_sub(start)),
+            Ok(None) => ZoneOutcome::Skipped(asked),
+            Err(error) => ZoneOutcome::Failed(asked, format!("zone {zone}: {error}")),
+        }
+    }
+
+    fn filter_zone(
+        &self,
+        held: &HeldPartition,
+        zone: u32,
+    ) -> Result<Option<Vec<ZoneAnswer>>, Box<dyn std::error::Error + Send + Sync>> {
+        let batch = &held.zones[zone as usize].batch;
+        let matches = self.filter.apply(batch)?;
+        let matched = matches.rows as u64;
+        let rows = self.remaining.take(matched);
+        if rows == 0 && matched > 0 {
+            return Ok(None);
+        }
+        let mut answer = self.answer(held, zone, How::Scanned, batch.num_rows() as u64);
+        answer.bytes_scanned = column_bytes(batch, self.filter.columns());
+        answer.rows = rows;
+        answer.cut = rows < matched;
+        if rows == 0 {
+            return Ok(Some(vec![answer]));
+        }
+        let batch = matches.take(rows as usize)?;
+        if batch.num_columns() == 0 {
+            return Ok(Some(vec![answer]));
+        }
+        if self.output == Output::Batches {
+            answer.payload = Payload::Batch(batch);
+            return Ok(Some(vec![answer]));
+        }
+        self.in_parts(answer, &batch).map(Some)
+    }
+
+    /// The answer with its rows as IPC, in as many parts as their size asks for.
+    fn in_parts(
+        &self,
+        answer: ZoneAnswer,
+        batch: &RecordBatch,
+    ) -> Result<Vec<ZoneAnswer>, Box<dyn std::error::Error + Send + Sync>> {
+        let bytes = encode_batch(batch)?;
+        let part_count = bytes.len().div_ceil(self.part_bytes_max.max(1)).clamp(1, batch.num_rows());
+        let mut whole = Some(bytes);
+        let part_rows = batch.num_rows().div_ceil(part_count);
+        let part_count = batch.num_rows().div_ceil(part_rows);
+        (0..part_count)
+            .map(|part| {
+                let first = part * part_rows;
+                let rows = part_rows.min(batch.num_rows() - first);
+                let bytes = match whole.take() {
+                    Some(bytes) if part_count == 1 => bytes,
+                    _ => encode_batch(&batch.slice(first, rows))?,
+                };
+                Ok(ZoneAnswer {
+                    part: part as u32,
+                    last: part + 1 == part_count,
+                    rows: rows as u64,
+                    // Billed once, with the first part.
+                    bytes_scanned: if part == 0 { answer.bytes_scanned } else { 0 },
+                    payload: Payload::Ipc { xxh3: checksum(&bytes), bytes },
+                    ..answer.clone()
+                })
+            })
+            .collect()
+    }
+}
+
+/// Bytes of the columns' values; dictionaries, which many zones share, are left out.
+fn column_bytes(batch: &RecordBatch, columns: impl Iterator<Item = usize>) -> u64 {
+    let width = |column: usize| {
+        let data_type = batch.column(column).data_type();
+        match data_type {
+            arrow::datatypes::DataType::Dictionary(key, _) => key.primitive_width().unwrap_or(0),
+            other => other.primitive_width().unwrap_or(0),
+        }
+    };
+    columns.map(|column| (width(column) * batch.num_rows()) as u64).sum()
+}

@@ -1,0 +1,250 @@
+//! Plans range queries and SQL over the leaf, and runs the plans.
+//!
+//! A session lives as long as its query. All sessions of a process share one runtime environment: a memory pool, no
+//! spilling to disk, and an object-store registry with nothing in it, so that no path can be read.
+
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use datafusion::catalog::TableProvider;
+use datafusion::datasource::provider_as_source;
+use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::context::SQLOptions;
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
+use datafusion::execution::object_store::ObjectStoreRegistry;
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::execution::{SendableRecordBatchStream, SessionStateBuilder, TaskContext};
+use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder, col};
+use datafusion::physical_plan::joins::{
+    CrossJoinExec, HashJoinExec, NestedLoopJoinExec, SortMergeJoinExec, SymmetricHashJoinExec,
+};
+use datafusion::physical_plan::sorts::sort::SortExec;
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
+use datafusion::prelude::{SessionConfig, SessionContext};
+use object_store::ObjectStore;
+use overlay_ingest::PartitionId;
+
+use super::filter::RangeFilter;
+use super::leaf::OverlayScanExec;
+use super::reader::QueryContext;
+use super::sql_gate::{self, SqlRefused};
+use super::table::OverlayTable;
+
+/// What a client asks.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Ask {
+    Range(RangeFilter),
+    Sql(String),
+}
+
+/// Why a query could not be planned.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// The client can mend it.
+    #[error("{0}")]
+    Invalid(String),
+    #[error(transparent)]
+    Refused(#[from] SqlRefused),
+    /// It cannot.
+    #[error("planning failed: {0}")]
+    Failed(String),
+}
+
+impl From<DataFusionError> for PlanError {
+    fn from(error: DataFusionError) -> PlanError {
+        let text = error.strip_backtrace();
+        match error.find_root() {
+            DataFusionError::Internal(_) | DataFusionError::ResourcesExhausted(_) => PlanError::Failed(text),
+            _ => PlanError::Invalid(text),
+        }
+    }
+}
+
+/// What all sessions of a process share.
+pub struct Engine {
+    runtime: Arc<RuntimeEnv>,
+    table: String,
+    target_partitions: usize,
+}
+
+/// A plan, ready to run.
+pub struct QueryPlan {
+    plan: Arc<dyn ExecutionPlan>,
+    session: SessionContext,
+    /// Rows of the unpruned partitions, cut at the limit, where that is the size of the answer; else `None`.
+    pub rows_estimate: Option<u64>,
+    /// The partitions that some leaf reads, after pruning.
+    pub partitions: Vec<PartitionId>,
+}
+
+impl Engine {
+    /// `memory_bytes_max` bounds what all plans of the process hold together; `table` is the name that SQL uses.
+    pub fn new(memory_bytes_max: usize, table: &str, target_partitions: usize) -> Result<Engine> {
+        let pool = FairSpillPool::new(memory_bytes_max);
+        let consumers = std::num::NonZeroUsize::new(5).expect("5 is not 0");
+        let runtime = RuntimeEnvBuilder::new()
+            .with_memory_pool(Arc::new(TrackConsumersPool::new(pool, consumers)))
+            .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled))
+            .with_object_store_registry(Arc::new(NoStores))
+            .build_arc()?;
+        Ok(Engine { runtime, table: table.to_owned(), target_partitions })
+    }
+
+    /// The functions that a predicate may name: those of every session.
+    pub fn functions(&self) -> Arc<TaskContext> {
+        self.session().task_ctx()
+    }
+
+    /// Plans the question over the partitions that `context` is pinned to. Nothing is sent yet.
+    pub async fn plan(
+        &self,
+        context: &Arc<QueryContext>,
+        ask: &Ask,
+        limit: Option<u64>,
+    ) -> Result<QueryPlan, PlanError> {
+        let table = Arc::new(OverlayTable::try_new(Arc::clone(context))?);
+        let session = self.session();
+        session.register_table(self.table.as_str(), Arc::clone(&table) as Arc<dyn TableProvider>)?;
+        let logical = match ask {
+            Ask::Range(filter) => self.plan_range(context, table, filter)?,
+            Ask::Sql(sql) => plan_sql(&session, sql).await?,
+        };
+        let logical = match (limit, &logical) {
+            // EXPLAIN has a plan of its own kind, which must stay the root.
+            (Some(limit), plan) if !matches!(plan, LogicalPlan::Explain(_)) => {
+                let fetch = usize::try_from(limit).unwrap_or(usize::MAX);
+                LogicalPlanBuilder::from(logical).limit(0, Some(fetch))?.build()?
+            }
+            _ => logical,
+        };
+        let plan = session.state().create_physical_plan(&logical).await?;
+        let (mut rows_estimate, mut partitions) = (None, Vec::new());
+        register_leaves(&plan, context, MayStop::default(), &mut |leaf| {
+            rows_estimate = leaf.rows_estimate();
+            partitions.extend(leaf.partitions());
+        })?;
+        if matches!(ask, Ask::Sql(_)) {
+            rows_estimate = None;
+        }
+        let rows_estimate = rows_estimate.map(|rows| limit.map_or(rows, |limit| rows.min(limit)));
+        Ok(QueryPlan { plan, session, rows_estimate, partitions })
+    }
+
+    fn plan_range(
+        &self,
+        context: &QueryContext,
+        table: Arc<OverlayTable>,
+        filter: &RangeFilter,
+    ) -> Result<LogicalPlan, PlanError> {
+        let schema = table.schema();
+        let mut builder = LogicalPlanBuilder::scan(self.table.as_str(), provider_as_source(table), None)?;
+        if let Some(condition) = filter.to_expr(&context.partitions) {
+            builder = builder.filter(condition)?;
+        }
+        if !filter.columns.is_empty() {
+            for (index, name) in filter.columns.iter().enumerate() {
+                if schema.index_of(name).is_err() {
+                    return Err(PlanError::Invalid(format!("no column {name:?}; there are {}", column_names(&schema))));
+                }
+                if filter.columns[..index].contains(name) {
+                    return Err(PlanError::Invalid(format!("column {name:?} is named twice")));
+                }
+            }
+            builder = builder.project(filter.columns.iter().map(|name| col(name.as_str())))?;
+        }
+        Ok(builder.build()?)
+    }
+
+    fn session(&self) -> SessionContext {
+        let mut config = SessionConfig::new()
+            .with_target_partitions(self.target_partitions)
+            .with_information_schema(false)
+            .with_create_default_catalog_and_schema(true);
+        let options = config.options_mut();
+        options.execution.enable_recursive_ctes = false;
+        // See the notes on engines: a partition polled alone would drain its siblings.
+        options.execution.enable_file_stream_work_stealing = false;
+        let mut state = SessionStateBuilder::new()
+            .with_config(config)
+            .with_runtime_env(Arc::clone(&self.runtime))
+            .with_default_features();
+        // Table functions make rows out of nothing (generate_series, range).
+        state.table_functions().get_or_insert_default().clear();
+        SessionContext::new_with_state(state.build())
+    }
+}
+
+async fn plan_sql(session: &SessionContext, sql: &str) -> Result<LogicalPlan, PlanError> {
+    let statement = sql_gate::parse(sql)?;
+    let logical = session.state().statement_to_plan(statement).await?;
+    SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false).verify_plan(&logical)?;
+    sql_gate::check_plan(&logical)?;
+    Ok(session.state().optimize(&logical)?)
+}
+
+fn column_names(schema: &SchemaRef) -> String {
+    schema.fields().iter().map(|field| field.name().as_str()).collect::<Vec<_>>().join(", ")
+}
+
+impl QueryPlan {
+    /// The schema of the answer.
+    pub fn schema(&self) -> SchemaRef {
+        self.plan.schema()
+    }
+
+    /// Starts the plan on the current runtime.
+    pub fn execute(&self) -> Result<SendableRecordBatchStream> {
+        execute_stream(Arc::clone(&self.plan), self.session.task_ctx())
+    }
+}
+
+/// Whether what is below may end early: for a limit, unless something between reads all of it first; for a join,
+/// always, because one side may show that the other is not needed.
+#[derive(Clone, Copy, Default)]
+struct MayStop {
+    limit: bool,
+    join: bool,
+}
+
+/// Tells the coverage sink about every leaf of the final plan.
+fn register_leaves(
+    plan: &Arc<dyn ExecutionPlan>,
+    context: &QueryContext,
+    mut may_stop: MayStop,
+    each: &mut dyn FnMut(&OverlayScanExec),
+) -> Result<()> {
+    if let Some(leaf) = plan.downcast_ref::<OverlayScanExec>() {
+        let may = may_stop.limit || may_stop.join || leaf.fetch().is_some();
+        context.sink.planned(leaf.leaf(), may, leaf.pruned());
+        each(leaf);
+    }
+    if plan.is::<SortExec>() {
+        may_stop.limit = false;
+    } else {
+        may_stop.limit |= plan.fetch().is_some();
+    }
+    may_stop.join |= plan.is::<HashJoinExec>()
+        || plan.is::<NestedLoopJoinExec>()
+        || plan.is::<SortMergeJoinExec>()
+        || plan.is::<SymmetricHashJoinExec>()
+        || plan.is::<CrossJoinExec>();
+    for child in plan.children() {
+        register_leaves(child, context, may_stop, each)?;
+    }
+    Ok(())
+}
+
+/// A registry without stores: `SELECT * FROM '/etc/passwd.csv'` finds nothing.
+#[derive(Debug)]
+struct NoStores;
+
+impl ObjectStoreRegistry for NoStores {
+    fn register_store(&self, _: &url::Url, _: Arc<dyn ObjectStore>) -> Option<Arc<dyn ObjectStore>> {
+        None
+    }
+
+    fn get_store(&self, url: &url::Url) -> Result<Arc<dyn ObjectStore>> {
+        Err(DataFusionError::Plan(format!("no files or object stores can be read here, so not {url}")))
+    }
+}
