@@ -1,0 +1,115 @@
+//! Holds what the placement says: loads what is to come, gives up what somebody else holds by now.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use overlay_ingest::PartitionId;
+
+use super::data::LocalData;
+use super::membership::Membership;
+use crate::engine::store::{HeldPartition, Store};
+use crate::routing::announcements::NodeState;
+use crate::routing::placement::Placement;
+
+/// Loading went wrong in a way that only a person can mend; the node ends.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    #[error(transparent)]
+    Data(#[from] overlay_ingest::Error),
+    #[error("the partitions placed on this node need about {needed} bytes of memory, data_bytes_max allows {max}")]
+    TooLarge { needed: u64, max: u64 },
+    #[error("loading was interrupted: {0}")]
+    Interrupted(String),
+}
+
+/// Follows the placement until the node ends, or loading fails.
+pub async fn keep_loaded(
+    membership: Arc<Membership>,
+    store: Arc<Store>,
+    data: Arc<LocalData>,
+) -> Result<std::convert::Infallible, LoadError> {
+    let mut placements = membership.placements();
+    let mut changes = membership.changes();
+    loop {
+        let placement = placements.borrow_and_update().clone();
+        if let Some(placement) = placement {
+            let wanted = wanted(&placement, &membership, &data);
+            load_missing(&membership, &store, &data, &wanted).await?;
+            give_up(&membership, &store, &placement, &wanted);
+        }
+        // The end of either channel would mean that the membership is gone, and this task with it.
+        tokio::select! {
+            _ = placements.changed() => {}
+            _ = changes.changed() => {}
+        }
+    }
+}
+
+/// What the placement gives to this node, of what this host knows.
+fn wanted(placement: &Placement, membership: &Membership, data: &LocalData) -> BTreeSet<PartitionId> {
+    let known: BTreeSet<PartitionId> = data.known().iter().map(|known| known.id).collect();
+    placement.holds(membership.me()).into_iter().filter(|id| known.contains(id)).collect()
+}
+
+async fn load_missing(
+    membership: &Arc<Membership>,
+    store: &Arc<Store>,
+    data: &Arc<LocalData>,
+    wanted: &BTreeSet<PartitionId>,
+) -> Result<(), LoadError> {
+    let held: BTreeSet<PartitionId> = store.ids().into_iter().collect();
+    let missing: Vec<PartitionId> = wanted.difference(&held).copied().collect();
+    let (node_state, _) = membership.node_state();
+    if missing.is_empty() {
+        if matches!(node_state, NodeState::Waiting | NodeState::Loading) {
+            membership.set_held(store.ids(), NodeState::Ready);
+        }
+        return Ok(());
+    }
+    check_size(membership, data, wanted)?;
+    membership.set_held(store.ids(), NodeState::Loading);
+    let (store_of_task, data) = (Arc::clone(store), Arc::clone(data));
+    let loaded = tokio::task::spawn_blocking(move || {
+        use rayon::prelude::*;
+        missing.par_iter().try_for_each(|id| {
+            if let Some(partition) = data.load(id)? {
+                store_of_task.insert(HeldPartition::new(&partition));
+            }
+            Ok::<(), overlay_ingest::Error>(())
+        })
+    });
+    loaded.await.map_err(|error| LoadError::Interrupted(error.to_string()))??;
+    membership.set_held(store.ids(), NodeState::Ready);
+    tracing::info!(partitions = store.ids().len(), rows = store.rows(), "ready");
+    Ok(())
+}
+
+/// Bytes of a row in memory: 5 columns of 8 bytes, 6 dictionary keys of 4, and 3 bytes of small integers.
+const ROW_BYTES: u64 = 67;
+
+fn check_size(membership: &Membership, data: &LocalData, wanted: &BTreeSet<PartitionId>) -> Result<(), LoadError> {
+    let max = membership.config().limits.data_bytes_max;
+    let rows = data.known().iter().filter(|known| wanted.contains(&known.id));
+    let rows: u64 = rows.filter_map(|known| known.stats.as_ref().map(|stats| stats.rows)).sum();
+    let needed = rows.saturating_mul(ROW_BYTES);
+    if needed > max { Err(LoadError::TooLarge { needed, max }) } else { Ok(()) }
+}
+
+/// Gives a partition up only once every new holder says that it holds it.
+fn give_up(membership: &Membership, store: &Store, placement: &Placement, wanted: &BTreeSet<PartitionId>) {
+    let mut gave_up = false;
+    for id in store.ids() {
+        if wanted.contains(&id) {
+            continue;
+        }
+        let Some(holders) = placement.holders.get(&id) else { continue };
+        let held_by = membership.holders(&id);
+        if holders.iter().all(|holder| held_by.contains(holder)) {
+            store.remove(&id);
+            gave_up = true;
+        }
+    }
+    if gave_up {
+        membership.set_held(store.ids(), NodeState::Ready);
+    }
+}

@@ -1,0 +1,173 @@
+//! `--local`: the same leaf and the same coverage over the data of this host, without Leader, admission or chunks. A
+//! reference to compare with; it never says what is right.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+use futures::{FutureExt, StreamExt};
+use overlay_ingest::schema::observations;
+
+use super::data::LocalData;
+use super::query_failure::{plan_failure, read_failure};
+use super::{NodeError, PROTOCOL_VERSION};
+use crate::config::Config;
+use crate::delivery::QueryId;
+use crate::engine::coverage::CoverageSink;
+use crate::engine::executor::{Clock, RayonPool};
+use crate::engine::hop::{Hop, RemoteError, RemoteScan};
+use crate::engine::message::{FailureCode, NodeInstance, ScanMessage, ScanRequest};
+use crate::engine::reader::{Overview, PinnedPartition, QueryContext};
+use crate::engine::session::{Ask, Engine};
+use crate::engine::stop::Stop;
+use crate::engine::store::{HeldPartition, Store};
+use crate::failure::Failure;
+use crate::leader::answer::{Footer, QueryState};
+use crate::leader::coverage::judge;
+use crate::routing::assignment::{NodeView, Snapshot};
+use crate::routing::forwarding;
+use crate::routing::topology::Topology;
+use crate::routing::{Load, NodeId, Role};
+
+/// The data of all configured teams, in this process.
+pub struct LocalOverlay {
+    hop: Arc<Hop>,
+    engine: Engine,
+    partitions: Arc<Vec<PinnedPartition>>,
+    was_parsed: bool,
+}
+
+impl LocalOverlay {
+    /// Loads everything; from the cache, else by parsing.
+    pub fn open(config: &Config) -> Result<LocalOverlay, NodeError> {
+        let engine_error = |error: &dyn std::fmt::Display| NodeError::Engine(error.to_string());
+        let store = Arc::new(Store::default());
+        let mut partitions = Vec::new();
+        let mut was_parsed = false;
+        for (team, settings) in &config.teams {
+            let data_error = |source| NodeError::Data { team: team.to_string(), source };
+            let data = LocalData::open(&config.dataset, settings.range).map_err(data_error)?;
+            was_parsed |= data.is_parsed();
+            for known in data.known() {
+                if let Some(partition) = data.load(&known.id).map_err(data_error)? {
+                    store.insert(HeldPartition::new(&partition));
+                    partitions.push(PinnedPartition { id: known.id, stats: known.stats.clone() });
+                }
+            }
+        }
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let memory = usize::try_from(config.limits.memory_bytes_max).unwrap_or(usize::MAX);
+        let engine =
+            Engine::new(memory, &config.dataset.table, threads.max(2)).map_err(|error| engine_error(&error))?;
+        let started = Instant::now();
+        let clock: Clock = Arc::new(move || started.elapsed());
+        let hop = Arc::new(Hop {
+            me: NodeId::from("local"),
+            store,
+            remote: Arc::new(NoLinks),
+            pool: Arc::new(RayonPool::new(threads).map_err(|error| engine_error(&error))?),
+            clock,
+            schema: observations(),
+            functions: engine.functions(),
+        });
+        Ok(LocalOverlay { hop, engine, partitions: Arc::new(partitions), was_parsed })
+    }
+
+    /// Whether the rows come from CSV files because there is no cache.
+    pub fn was_parsed(&self) -> bool {
+        self.was_parsed
+    }
+
+    /// Answers one query; the batches go to `each` as they come.
+    pub async fn answer(
+        &self,
+        ask: &Ask,
+        limit: Option<u64>,
+        deadline: Duration,
+        mut each: impl FnMut(&SchemaRef, Option<RecordBatch>) -> Result<(), Failure>,
+    ) -> Result<Footer, Failure> {
+        let me = &self.hop.me;
+        let start = (self.hop.clock)();
+        let context = Arc::new(QueryContext {
+            query: QueryId(0),
+            team: None,
+            weight: 1,
+            leader: NodeInstance { id: me.clone(), incarnation: u64::from(PROTOCOL_VERSION) },
+            hop: Arc::clone(&self.hop),
+            overview: Arc::new(OnlyHere(Arc::clone(&self.hop))),
+            partitions: Arc::clone(&self.partitions),
+            forwarding: Arc::from((forwarding::STRATEGIES[0].new)()),
+            asynchronous: false,
+            turn: 0,
+            allow_partial: false,
+            stop: Stop::default(),
+            deadline: start + deadline,
+            sink: Arc::new(CoverageSink::default()),
+        });
+        let plan = self.engine.plan(&context, ask, limit).await.map_err(|error| plan_failure(error, me))?;
+        let schema = plan.schema();
+        each(&schema, None)?;
+        let mut rows = 0;
+        let mut batches = plan.execute().map_err(|error| read_failure(&error, me))?;
+        while let Some(batch) = batches.next().await {
+            let batch = batch.map_err(|error| read_failure(&error, me))?;
+            rows += batch.num_rows() as u64;
+            each(&schema, Some(batch))?;
+        }
+        drop(batches);
+        drop(plan);
+        let pinned: Vec<_> = self.partitions.iter().map(|partition| partition.id).collect();
+        let (coverage, work) = judge(&context.sink, &pinned, 0, Vec::new())?;
+        Ok(Footer {
+            id: QueryId(0),
+            state: QueryState::Ready,
+            rows,
+            elapsed: (self.hop.clock)().saturating_sub(start),
+            queued: Duration::ZERO,
+            work,
+            coverage,
+        })
+    }
+}
+
+/// Everything is held here.
+struct OnlyHere(Arc<Hop>);
+
+impl Overview for OnlyHere {
+    fn snapshot(&self) -> Snapshot {
+        let view = NodeView {
+            team: None,
+            role: Role::Leader,
+            holds: Arc::new(self.0.store.ids().into_iter().collect()),
+            load: Load::default(),
+            alive: true,
+        };
+        Snapshot {
+            reader: self.0.me.clone(),
+            topology: Topology::default(),
+            nodes: BTreeMap::from([(self.0.me.clone(), view)]),
+        }
+    }
+
+    fn last_holder(&self, _: &overlay_ingest::PartitionId) -> Option<(NodeId, Vec<NodeId>)> {
+        None
+    }
+}
+
+/// There is nobody to ask.
+struct NoLinks;
+
+impl RemoteScan for NoLinks {
+    fn scan(
+        &self,
+        next: &NodeId,
+        _: ScanRequest,
+    ) -> BoxFuture<'static, Result<BoxStream<'static, Result<ScanMessage, RemoteError>>, RemoteError>> {
+        let message = format!("no link to {next}: this is a local scan");
+        async move { Err(RemoteError { code: FailureCode::Unavailable, message }) }.boxed()
+    }
+}

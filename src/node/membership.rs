@@ -1,0 +1,587 @@
+//! What this node knows of the overlay and says of itself: announcements in and out, live links, placement.
+//!
+//! Plain synchronous state behind one lock; the tasks in [`super::links`] and [`super::loading`] act on it. It decides
+//! what is news for which neighbour, what is stored, and at the Leader what the placement is. Who scans what is decided
+//! by `routing`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use overlay_ingest::PartitionId;
+use tokio::sync::watch;
+
+use super::state_dir::StateDir;
+use crate::config::Config;
+use crate::engine::executor::Clock;
+use crate::engine::hop::Hop;
+use crate::engine::message::NodeInstance;
+use crate::engine::reader::Overview;
+use crate::failure::{Failure, FailureKind};
+use crate::leader::manifest::{Expected, Manifest, StoredManifest};
+use crate::routing::NodeId;
+use crate::routing::announcements::{Announcement, Announcements, Load, NodeState, Received};
+use crate::routing::assignment::Snapshot;
+use crate::routing::known::{KnownPartition, UNLISTED, known_digest};
+use crate::routing::path::shortest;
+use crate::routing::placement::{Placement, PlacementInput, ToPlace, place};
+use crate::transport::services::{News, NewsAnswer};
+
+/// How long a silent node counts as alive; announcements come every second.
+pub const FORGET_AFTER: Duration = Duration::from_secs(5);
+/// A link counts as live this long after its last good exchange.
+const LINK_LIVE: Duration = Duration::from_secs(4);
+/// How long the Leader waits for members that never spoke before it places what is known: long enough for processes
+/// started together, short enough to serve what there is.
+const FIRST_PLACEMENT_GRACE: Duration = Duration::from_secs(5);
+
+const MANIFEST_FILE: &str = "manifest.json";
+const PLACEMENT_FILE: &str = "placement.json";
+
+/// Shared by all tasks of a node.
+pub struct Membership {
+    me: NodeId,
+    config: Arc<Config>,
+    /// Who should speak of which dates.
+    expected: Expected,
+    clock: Clock,
+    state_dir: StateDir,
+    state: Mutex<State>,
+    /// Bumped whenever a neighbour has something to be told.
+    news: watch::Sender<u64>,
+    /// The placement this node acts on.
+    placement: watch::Sender<Option<Arc<Placement>>>,
+    /// Bumped whenever an announcement changed what is known.
+    changed: watch::Sender<u64>,
+}
+
+struct State {
+    incarnation: u64,
+    sequence: u64,
+    started: Duration,
+    announcements: Announcements,
+    stored: StoredManifest,
+    node_state: NodeState,
+    known: Arc<Vec<KnownPartition>>,
+    known_digest: u64,
+    holds: Arc<Vec<PartitionId>>,
+    load: Load,
+    neighbors: BTreeMap<NodeId, Neighbor>,
+    placement: Option<Arc<Placement>>,
+    /// The last refusal of a neighbour, in words; for `status`.
+    refusal: Option<String>,
+}
+
+#[derive(Default)]
+struct Neighbor {
+    /// The last good exchange.
+    heard: Option<Duration>,
+    incarnation: Option<u64>,
+    /// Origins whose newest announcement it has not been sent.
+    unsent: BTreeSet<NodeId>,
+    /// The digest of the known list that it was sent last, by origin.
+    sent_known: BTreeMap<NodeId, u64>,
+}
+
+/// What to send to a neighbour, and how to take it back if that fails.
+pub struct Outgoing {
+    pub news: News,
+    origins: Vec<(NodeId, u64)>,
+}
+
+impl Membership {
+    /// The state at the start of a process: what the folder remembers, nobody heard.
+    pub fn new(
+        me: NodeId,
+        config: Arc<Config>,
+        clock: Clock,
+        state_dir: StateDir,
+        known: Option<Vec<KnownPartition>>,
+    ) -> Result<Membership, super::state_dir::StateError> {
+        let incarnation = state_dir.next_incarnation()?;
+        let stored: StoredManifest = state_dir.load(MANIFEST_FILE)?.unwrap_or_default();
+        let placement: Option<Arc<Placement>> = state_dir.load::<Placement>(PLACEMENT_FILE)?.map(Arc::new);
+        let process = config.process(&me);
+        let holds_data = process.is_some_and(|process| process.holds_data);
+        let neighbors = process.map(|process| process.neighbors.clone()).unwrap_or_default();
+        let known = Arc::new(known.unwrap_or_default());
+        let configured = config.processes.keys().cloned().collect();
+        let now = clock();
+        let state = State {
+            incarnation,
+            sequence: 0,
+            started: now,
+            announcements: Announcements::new(me.clone(), configured, FORGET_AFTER),
+            stored,
+            node_state: if holds_data { NodeState::Waiting } else { NodeState::Ready },
+            known_digest: if holds_data { known_digest(&known) } else { UNLISTED },
+            known,
+            holds: Arc::new(Vec::new()),
+            load: Load::default(),
+            neighbors: neighbors.into_iter().map(|id| (id, Neighbor::default())).collect(),
+            placement: placement.clone(),
+            refusal: None,
+        };
+        let membership = Membership {
+            me,
+            expected: Expected { members: config.all_data_members(), ranges: config.team_ranges() },
+            config,
+            clock,
+            state_dir,
+            state: Mutex::new(state),
+            news: watch::Sender::new(0),
+            placement: watch::Sender::new(placement),
+            changed: watch::Sender::new(0),
+        };
+        membership.announce_self();
+        Ok(membership)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// This node's id.
+    pub fn me(&self) -> &NodeId {
+        &self.me
+    }
+
+    /// The cluster's configuration.
+    pub fn config(&self) -> &Arc<Config> {
+        &self.config
+    }
+
+    /// The folder with this node's files.
+    pub fn state_dir(&self) -> &StateDir {
+        &self.state_dir
+    }
+
+    /// This start of this node.
+    pub fn instance(&self) -> NodeInstance {
+        NodeInstance { id: self.me.clone(), incarnation: self.lock().incarnation }
+    }
+
+    /// Follows what neighbours have to be told.
+    pub fn news(&self) -> watch::Receiver<u64> {
+        self.news.subscribe()
+    }
+
+    /// Follows the placement this node acts on.
+    pub fn placements(&self) -> watch::Receiver<Option<Arc<Placement>>> {
+        self.placement.subscribe()
+    }
+
+    /// Follows what is known of others.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    /// Whether this node is the configured Leader.
+    pub fn is_leader(&self) -> bool {
+        self.config.leader().id == self.me
+    }
+
+    /// Says anew what this node is, has and hears; to be called every second and after every change.
+    pub fn announce_self(&self) {
+        let now = (self.clock)();
+        {
+            let mut state = self.lock();
+            if self.is_leader() {
+                self.place(&mut state, now);
+            }
+            state.sequence += 1;
+            let links = state.live_links(now);
+            let own = Announcement {
+                origin: self.me.clone(),
+                incarnation: state.incarnation,
+                sequence: state.sequence,
+                state: state.node_state,
+                links,
+                known_digest: state.known_digest,
+                known: (state.known_digest != UNLISTED).then(|| Arc::clone(&state.known)),
+                holds: Arc::clone(&state.holds),
+                load: state.load,
+                placement: if self.is_leader() { state.placement.clone() } else { None },
+            };
+            let remembered = state.stored.replace(&own);
+            state.announcements.announce(own, now);
+            state.tell_all_but(&self.me, None);
+            if remembered {
+                self.store_manifest(&state);
+            }
+        }
+        self.bump();
+    }
+
+    fn bump(&self) {
+        self.news.send_modify(|count| *count += 1);
+        self.changed.send_modify(|count| *count += 1);
+    }
+
+    /// Takes a neighbour's news in. Everything new is passed on to the other neighbours.
+    pub fn receive(&self, news: News) -> Result<NewsAnswer, Failure> {
+        let now = (self.clock)();
+        let mut wanted = Vec::new();
+        let (mut fresh, mut raised) = (false, false);
+        let incarnation = {
+            let mut state = self.lock();
+            if !state.neighbors.contains_key(&news.from) {
+                let message = format!("{} has no link to {}", self.me, news.from);
+                return Err(Failure::new(FailureKind::FailedPrecondition, "NOT_A_NEIGHBOR", message).at(&self.me));
+            }
+            let mut remembered = false;
+            for announcement in news.announcements {
+                let origin = announcement.origin.clone();
+                let received = state.announcements.receive(announcement, now);
+                match received {
+                    Received::Fresh | Received::NeedsKnown => {
+                        fresh = true;
+                        state.tell_all_but(&origin, Some(&news.from));
+                        if received == Received::NeedsKnown {
+                            wanted.push(origin.clone());
+                        }
+                        remembered |= self.follow(&mut state, &origin);
+                    }
+                    Received::Impostor { incarnation } => {
+                        state.incarnation = incarnation + 1;
+                        raised = true;
+                    }
+                    Received::Stale | Received::Unconfigured => {}
+                }
+            }
+            if remembered {
+                self.store_manifest(&state);
+            }
+            state.incarnation
+        };
+        if raised {
+            self.raise_incarnation(incarnation);
+        }
+        if fresh {
+            if self.is_leader() && self.replace_placement() {
+                self.announce_self();
+            }
+            self.bump();
+        }
+        Ok(NewsAnswer { wanted, incarnation })
+    }
+
+    /// Acts on what a node now says: the Leader remembers it, everybody follows the Leader's placement.
+    fn follow(&self, state: &mut State, origin: &NodeId) -> bool {
+        let Some(announcement) = state.announcements.get(origin).cloned() else { return false };
+        if let Some(placement) = &announcement.placement
+            && *origin == self.config.leader().id
+        {
+            self.adopt_placement(state, Arc::clone(placement));
+        }
+        // A list that is not here yet must not replace one that is.
+        !announcement_lacks_known(&announcement) && state.stored.replace(&announcement)
+    }
+
+    fn adopt_placement(&self, state: &mut State, placement: Arc<Placement>) {
+        let is_new = state.placement.as_ref().is_none_or(|held| held.version != placement.version);
+        state.placement = Some(Arc::clone(&placement));
+        if is_new {
+            if let Err(error) = self.state_dir.store(PLACEMENT_FILE, &*placement) {
+                tracing::warn!(%error, "the placement could not be stored");
+            }
+            self.placement.send_replace(Some(placement));
+        }
+    }
+
+    fn store_manifest(&self, state: &State) {
+        if let Err(error) = self.state_dir.store(MANIFEST_FILE, &state.stored) {
+            tracing::warn!(%error, "the manifest could not be stored");
+        }
+    }
+
+    fn raise_incarnation(&self, incarnation: u64) {
+        tracing::warn!(incarnation, "the overlay remembers a later start of this node; counting on from there");
+        if let Err(error) = self.state_dir.set_incarnation(incarnation) {
+            tracing::warn!(%error, "the incarnation could not be stored");
+        }
+        self.announce_self();
+    }
+
+    /// Counts on from a higher incarnation that a neighbour remembers.
+    pub fn at_least_incarnation(&self, newest: u64) {
+        let raised = {
+            let mut state = self.lock();
+            let raised = state.incarnation < newest;
+            if raised {
+                state.incarnation = newest + 1;
+            }
+            raised.then_some(state.incarnation)
+        };
+        if let Some(incarnation) = raised {
+            self.raise_incarnation(incarnation);
+        }
+    }
+
+    /// Computes the placement anew; true if it changed.
+    fn replace_placement(&self) -> bool {
+        let now = (self.clock)();
+        let mut state = self.lock();
+        let before = state.placement.as_ref().map(|placement| placement.version);
+        self.place(&mut state, now);
+        state.placement.as_ref().map(|placement| placement.version) != before
+    }
+
+    fn place(&self, state: &mut State, now: Duration) {
+        let manifest = self.manifest_of(state);
+        let waits = !manifest.unheard.is_empty() && now.saturating_sub(state.started) < FIRST_PLACEMENT_GRACE;
+        if state.placement.is_none() && waits {
+            return;
+        }
+        let members = self.config.processes.values().filter(|process| process.holds_data);
+        let partitions = manifest.partitions.values().map(|entry| ToPlace {
+            id: entry.known.id,
+            csv_bytes: entry.known.csv_bytes,
+            team: entry.team.clone(),
+            knowers: entry.knowers.clone(),
+        });
+        let placement = place(&PlacementInput {
+            leader: self.me.clone(),
+            incarnation: state.incarnation,
+            members: members.map(|process| (process.id.clone(), process.team.clone())).collect(),
+            partitions: partitions.collect(),
+            topology: self.config.links(),
+            replicas: self.config.replicas,
+        });
+        self.adopt_placement(state, Arc::new(placement));
+    }
+
+    fn manifest_of(&self, state: &State) -> Manifest {
+        Manifest::build(&self.expected, state.announcements.iter(), &state.stored)
+    }
+
+    /// The Leader's view of all partitions, as of now.
+    pub fn manifest(&self) -> Manifest {
+        self.manifest_of(&self.lock())
+    }
+
+    /// This node holds these partitions from now on.
+    pub fn set_held(&self, holds: Vec<PartitionId>, node_state: NodeState) {
+        {
+            let mut state = self.lock();
+            state.holds = Arc::new(holds);
+            if state.node_state != NodeState::Draining {
+                state.node_state = node_state;
+            }
+        }
+        self.announce_self();
+    }
+
+    /// This node takes no new work.
+    pub fn set_draining(&self) {
+        self.lock().node_state = NodeState::Draining;
+        self.announce_self();
+    }
+
+    /// How busy this node is; told with the next announcement.
+    pub fn set_load(&self, load: Load) {
+        self.lock().load = load;
+    }
+
+    /// How this node is, and what it waits for.
+    pub fn node_state(&self) -> (NodeState, String) {
+        let state = self.lock();
+        let mut waiting = String::new();
+        if state.node_state == NodeState::Waiting {
+            let leader = self.config.leader();
+            waiting = format!("{} at {}:{}", leader.id, leader.host, leader.port);
+        }
+        if let Some(refusal) = &state.refusal {
+            let gap = if waiting.is_empty() { "" } else { "; " };
+            waiting = format!("{waiting}{gap}{refusal}");
+        }
+        (state.node_state, waiting)
+    }
+
+    /// What is to be told to a neighbour now; with no news at all, an empty message keeps the link alive.
+    pub fn outgoing(&self, neighbor: &NodeId) -> Outgoing {
+        let mut state = self.lock();
+        let state = &mut *state;
+        let mut news = News { from: self.me.clone(), incarnation: state.incarnation, announcements: Vec::new() };
+        let mut origins = Vec::new();
+        if let Some(entry) = state.neighbors.get_mut(neighbor) {
+            for origin in std::mem::take(&mut entry.unsent) {
+                let Some(mut announcement) = state.announcements.get(&origin).cloned() else { continue };
+                if entry.sent_known.get(&origin) == Some(&announcement.known_digest) {
+                    announcement.known = None;
+                }
+                origins.push((origin, announcement.known_digest));
+                news.announcements.push(announcement);
+            }
+        }
+        Outgoing { news, origins }
+    }
+
+    /// The neighbour took the news.
+    pub fn told(&self, neighbor: &NodeId, outgoing: &Outgoing, answer: &NewsAnswer) {
+        let now = (self.clock)();
+        let came_up = {
+            let mut state = self.lock();
+            let Some(entry) = state.neighbors.get_mut(neighbor) else { return };
+            let was_live = entry.is_live(now);
+            entry.heard = Some(now);
+            entry.incarnation = Some(answer.incarnation);
+            entry.sent_known.extend(outgoing.origins.iter().cloned());
+            for origin in &answer.wanted {
+                entry.sent_known.remove(origin);
+                entry.unsent.insert(origin.clone());
+            }
+            !was_live
+        };
+        if came_up {
+            tracing::info!(%neighbor, "link up");
+            self.announce_self();
+        } else if !answer.wanted.is_empty() {
+            self.bump();
+        }
+    }
+
+    /// The neighbour said hello back: everything alive is news to it.
+    pub fn greeted(&self, neighbor: &NodeId, incarnation: u64) {
+        let mut state = self.lock();
+        state.refusal = None;
+        let origins: BTreeSet<NodeId> = state.announcements.iter().map(|a| a.origin.clone()).collect();
+        if let Some(entry) = state.neighbors.get_mut(neighbor) {
+            entry.incarnation = Some(incarnation);
+            entry.sent_known.clear();
+            entry.unsent = origins;
+        }
+    }
+
+    /// The exchange with the neighbour failed. `gone`: its process is not there, so the link is down at once.
+    pub fn untold(&self, neighbor: &NodeId, outgoing: Option<Outgoing>, gone: bool) {
+        let now = (self.clock)();
+        let went_down = {
+            let mut state = self.lock();
+            let Some(entry) = state.neighbors.get_mut(neighbor) else { return };
+            if let Some(outgoing) = outgoing {
+                entry.unsent.extend(outgoing.origins.into_iter().map(|(origin, _)| origin));
+            }
+            let was_live = entry.heard.is_some();
+            if gone || !entry.is_live(now) {
+                entry.heard = None;
+            }
+            was_live && entry.heard.is_none()
+        };
+        if went_down {
+            tracing::warn!(%neighbor, "link down");
+            self.announce_self();
+        }
+    }
+
+    /// A neighbour refuses the link, in its words.
+    pub fn refused(&self, refusal: String) {
+        self.lock().refusal = Some(refusal);
+    }
+
+    /// The incarnation a neighbour had at the last exchange, while its link is live.
+    pub fn live_incarnation(&self, neighbor: &NodeId) -> Option<u64> {
+        let now = (self.clock)();
+        let state = self.lock();
+        state.neighbors.get(neighbor).filter(|entry| entry.is_live(now)).and_then(|entry| entry.incarnation)
+    }
+
+    /// The highest incarnation ever heard of a node.
+    pub fn newest_incarnation(&self, node: &NodeId) -> u64 {
+        self.lock().announcements.newest(node).map_or(0, |(incarnation, _)| incarnation)
+    }
+
+    /// Forgets nodes that fell silent; to be called every second.
+    pub fn expire(&self) {
+        let now = (self.clock)();
+        let dead = self.lock().announcements.expire(now);
+        if !dead.is_empty() {
+            tracing::warn!(nodes = ?dead, "not heard any more");
+            self.changed.send_modify(|count| *count += 1);
+        }
+    }
+
+    /// Runs a function on the announcements of the nodes alive.
+    pub fn with_announcements<T>(&self, read: impl FnOnce(&Announcements) -> T) -> T {
+        read(&self.lock().announcements)
+    }
+
+    /// The placement as it stands.
+    pub fn placement(&self) -> Option<Arc<Placement>> {
+        self.lock().placement.clone()
+    }
+
+    /// Where a partition was held last, as far as anybody said.
+    pub fn last_holders(&self, id: &PartitionId) -> Vec<NodeId> {
+        self.lock().stored.last_holders(id)
+    }
+
+    /// Who holds a partition now, of the nodes alive.
+    pub fn holders(&self, id: &PartitionId) -> Vec<NodeId> {
+        let state = self.lock();
+        let holders = state.announcements.iter().filter(|said| said.holds.contains(id));
+        holders.map(|said| said.origin.clone()).collect()
+    }
+
+    /// How long ago a node alive was heard.
+    pub fn heard_ago(&self, node: &NodeId) -> Option<Duration> {
+        let now = (self.clock)();
+        self.lock().announcements.heard_at(node).map(|at| now.saturating_sub(at))
+    }
+}
+
+fn announcement_lacks_known(announcement: &Announcement) -> bool {
+    announcement.known_digest != UNLISTED && announcement.known.is_none()
+}
+
+impl Neighbor {
+    fn is_live(&self, now: Duration) -> bool {
+        self.heard.is_some_and(|heard| now.saturating_sub(heard) <= LINK_LIVE)
+    }
+}
+
+impl State {
+    fn live_links(&self, now: Duration) -> Vec<NodeId> {
+        self.neighbors.iter().filter(|(_, entry)| entry.is_live(now)).map(|(id, _)| id.clone()).collect()
+    }
+
+    fn tell_all_but(&mut self, origin: &NodeId, sender: Option<&NodeId>) {
+        for (id, entry) in &mut self.neighbors {
+            if Some(id) != sender && id != origin {
+                entry.unsent.insert(origin.clone());
+            }
+        }
+    }
+}
+
+/// What the leaves of a query at this node see.
+pub struct NodeOverview {
+    pub membership: Arc<Membership>,
+    pub hop: Arc<Hop>,
+}
+
+impl Overview for NodeOverview {
+    fn snapshot(&self) -> Snapshot {
+        let config = &self.membership.config;
+        let mut snapshot =
+            self.membership.with_announcements(|said| Snapshot::of(self.membership.me.clone(), config.members(), said));
+        // What this node holds it knows better than its last announcement.
+        if let Some(own) = snapshot.nodes.get_mut(&self.membership.me) {
+            own.holds = Arc::new(self.hop.store.ids().into_iter().collect());
+            own.alive = true;
+        }
+        snapshot
+    }
+
+    fn last_holder(&self, id: &PartitionId) -> Option<(NodeId, Vec<NodeId>)> {
+        let holder = self.membership.last_holders(id).into_iter().next().or_else(|| {
+            let placement = self.membership.placement()?;
+            placement.holders.get(id).and_then(|holders| holders.first().cloned())
+        })?;
+        let config = &self.membership.config;
+        let team = config.process(&holder).map(|process| process.team.clone());
+        let prefer = |node: &NodeId| config.process(node).map(|process| &process.team) == team.as_ref();
+        let path = shortest(&config.links(), &self.membership.me, &holder, &prefer, &BTreeSet::new());
+        Some((holder, path.map(|path| path.nodes().to_vec()).unwrap_or_default()))
+    }
+}

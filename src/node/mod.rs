@@ -1,0 +1,380 @@
+//! Builds a node from its configuration and carries decisions out: serves, announces, loads, runs queries, drains.
+//!
+//! Tasks, timers and connections live here and in `client` and `transport`; what they decide by lives in the parts.
+
+mod clients;
+mod data;
+mod links;
+mod loading;
+pub mod local;
+mod membership;
+pub mod os;
+mod peers;
+mod queries;
+mod query_failure;
+pub mod state_dir;
+pub mod status;
+mod view;
+
+use std::io;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use overlay_ingest::schema::{LAYOUT_VERSION, observations};
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+
+use crate::config::Config;
+use crate::config::fingerprint::Fingerprint;
+use crate::delivery::chunking;
+use crate::delivery::store::{ResultStore, StoreLimits};
+use crate::engine::executor::{Clock, RayonPool, ScanPool};
+use crate::engine::hop::Hop;
+use crate::engine::session::Engine;
+use crate::engine::store::Store;
+use crate::leader::admission::{Admission, AdmissionLimits};
+use crate::leader::desk::Desk;
+use crate::leader::fairness;
+use crate::routing::{NodeId, forwarding};
+use crate::transport::connector::{Connector, SharedConnector, Tcp, tcp_incoming};
+use crate::transport::peer::{AddressOf, PeerLink, PeerLinks};
+use crate::transport::server;
+use crate::transport::services::Hello;
+
+pub use data::LocalData;
+
+use clients::Clients;
+use membership::Membership;
+use queries::Queries;
+
+/// Changes with every change of the wire that old nodes do not understand.
+pub const PROTOCOL_VERSION: u32 = 1;
+
+/// How long a draining node lets running queries end.
+pub const DRAIN_MAX: Duration = Duration::from_secs(20);
+/// How long connections may take to close after that; idle ones can hold a server open for ever.
+const CLOSE_MAX: Duration = Duration::from_millis(500);
+/// Threads for plans, however small the budget: an operator that computes for long without yielding (a nested loop join)
+/// holds its thread, and the system then shares the cores among the others instead of letting every query wait.
+const PLAN_THREADS_MIN: usize = 4;
+/// How often overdue queries are looked for.
+const EXPIRE_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Why a node could not start or go on. All of it needs a person.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    #[error("there is no process {id} in the configuration; there are {known}")]
+    UnknownProcess { id: NodeId, known: String },
+    #[error("{id} cannot listen on {address}: {source}")]
+    Listen { id: NodeId, address: String, source: io::Error },
+    #[error("the data of {team} cannot be used")]
+    Data { team: String, source: overlay_ingest::Error },
+    #[error(transparent)]
+    State(#[from] state_dir::StateError),
+    #[error("the engine cannot start: {0}")]
+    Engine(String),
+    #[error("loading failed")]
+    Load(#[from] loading::LoadError),
+    #[error("serving failed")]
+    Serve(#[source] server::ServeError),
+}
+
+/// The fingerprint of a configuration with this program.
+pub fn fingerprint(config: &Config) -> Fingerprint {
+    Fingerprint::of(config, PROTOCOL_VERSION, LAYOUT_VERSION, &format!("{:?}", observations().fields()))
+}
+
+/// The address that a process of the configuration can be dialled at: that of the file, or with port 0 what the
+/// process wrote to `state_dir` when it bound one.
+pub fn dial_address(config: &Config, fingerprint: &str, id: &NodeId) -> Option<String> {
+    let process = config.process(id)?;
+    match process.port {
+        0 => state_dir::local_address(&config.state_dir, fingerprint, id),
+        port => Some(join_host_port(&process.host, port)),
+    }
+}
+
+fn join_host_port(host: &str, port: u16) -> String {
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+}
+
+/// A node that runs. Dropping it ends it at once; [`Node::drain`] ends it in order.
+pub struct Node {
+    queries: Arc<Queries>,
+    membership: Arc<Membership>,
+    address: String,
+    store: Arc<Store>,
+    health: server::Health,
+    tasks: JoinSet<Result<(), NodeError>>,
+    close: watch::Sender<bool>,
+    shutdown: watch::Receiver<Option<bool>>,
+    cpu: Option<tokio::runtime::Runtime>,
+    was_parsed: bool,
+}
+
+impl Node {
+    /// Starts the process `id` of the configuration. It serves when this returns, though it may still wait for the
+    /// Leader's placement.
+    pub async fn start(config: Arc<Config>, id: &NodeId) -> Result<Node, NodeError> {
+        let Some(process) = config.process(id).cloned() else {
+            let known = config.processes.keys().map(NodeId::as_str).collect::<Vec<_>>().join(", ");
+            return Err(NodeError::UnknownProcess { id: id.clone(), known });
+        };
+        let fingerprint = fingerprint(&config);
+        let print = fingerprint.to_string();
+        let state_dir = state_dir::StateDir::open(&config.state_dir, &print, id)?;
+
+        let address = join_host_port(&process.host, process.port);
+        let listen_error = |source| NodeError::Listen { id: id.clone(), address: address.clone(), source };
+        let listener = TcpListener::bind(&address).await.map_err(listen_error)?;
+        let bound = listener.local_addr().map_err(listen_error)?;
+        let address = join_host_port(&process.host, bound.port());
+
+        let data = match process.holds_data {
+            true => Some(Arc::new(open_data(&config, &process.team).await?)),
+            false => None,
+        };
+        let was_parsed = data.as_ref().is_some_and(|data| data.is_parsed());
+
+        let started = Instant::now();
+        let clock: Clock = Arc::new(move || started.elapsed());
+        let threads = thread_budget(&config);
+        let engine_error = |error: &dyn std::fmt::Display| NodeError::Engine(error.to_string());
+        let pool: Arc<dyn ScanPool> = Arc::new(RayonPool::new(threads).map_err(|error| engine_error(&error))?);
+        let cpu = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(threads.max(PLAN_THREADS_MIN))
+            .thread_name("plan")
+            // A deep plan recurses deeply; see `sql_gate` for what bounds it.
+            .thread_stack_size(16 << 20)
+            .enable_time()
+            .build()
+            .map_err(|error| engine_error(&error))?;
+
+        let known = data.as_ref().map(|data| data.known().to_vec());
+        let membership =
+            Arc::new(Membership::new(id.clone(), Arc::clone(&config), Arc::clone(&clock), state_dir, known)?);
+        let store = Arc::new(Store::default());
+        let links = Arc::new(PeerLinks::default());
+        let memory = usize::try_from(config.limits.memory_bytes_max).unwrap_or(usize::MAX);
+        // At least two: with one, plans that would run in parallel are shaped differently for no gain.
+        let engine =
+            Engine::new(memory, &config.dataset.table, threads.max(2)).map_err(|error| engine_error(&error))?;
+        let hop = Arc::new(Hop {
+            me: id.clone(),
+            store: Arc::clone(&store),
+            remote: Arc::clone(&links) as Arc<_>,
+            pool,
+            clock: Arc::clone(&clock),
+            schema: observations(),
+            functions: engine.functions(),
+        });
+        let scans = Arc::new(AtomicUsize::new(0));
+        let (shutdown, shutdown_seen) = watch::channel(None);
+        let queries = Arc::new(Queries {
+            desk: Mutex::new(desk(&config)?),
+            forwarding: forwarding::by_name(&config.strategies.forwarding_strategy)
+                .map(Arc::from)
+                .ok_or_else(|| NodeError::Engine("the forwarding strategy is not known".into()))?,
+            chunking: chunking::by_name(&config.strategies.chunking_strategy)
+                .map(Arc::from)
+                .ok_or_else(|| NodeError::Engine("the chunking strategy is not known".into()))?,
+            membership: Arc::clone(&membership),
+            hop: Arc::clone(&hop),
+            engine,
+            clock,
+            cpu: cpu.handle().clone(),
+            planning: Semaphore::new(threads),
+            turn: AtomicU64::new(0),
+            data: data.clone(),
+            scans: Arc::clone(&scans),
+            shutdown,
+            fingerprint: print.clone(),
+            address: address.clone(),
+        });
+
+        let peers = Arc::new(peers::Peers {
+            membership: Arc::clone(&membership),
+            hop,
+            links: Arc::clone(&links),
+            fingerprint: fingerprint.clone(),
+            scans,
+        });
+        let (close, mut closing) = watch::channel(false);
+        let (health, serving) =
+            server::serve(tcp_incoming(listener), peers, Arc::new(Clients(Arc::clone(&queries))), async move {
+                // An error means that the node was dropped, which closes as well.
+                let _ = closing.wait_for(|close| *close).await;
+            });
+        membership.state_dir().write_address(&address, std::process::id())?;
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move { serving.await.map_err(NodeError::Serve) });
+        let hello = Hello {
+            process_id: id.clone(),
+            incarnation: membership.instance().incarnation,
+            fingerprint: fingerprint.keys().clone(),
+            adopted: false,
+        };
+        let connector: SharedConnector = Arc::new(Tcp) as Arc<dyn Connector>;
+        for neighbor in process.neighbors {
+            let address: AddressOf = {
+                let (config, print, neighbor) = (Arc::clone(&config), print.clone(), neighbor.clone());
+                Arc::new(move || dial_address(&config, &print, &neighbor))
+            };
+            let link = PeerLink::new(Arc::clone(&connector), address);
+            links.insert(neighbor.clone(), link.clone());
+            let keeper = links::keep_link(Arc::clone(&membership), Arc::clone(&links), neighbor, link, hello.clone());
+            tasks.spawn(async move {
+                keeper.await;
+                Ok(())
+            });
+        }
+        tasks.spawn({
+            let (membership, queries) = (Arc::clone(&membership), Arc::clone(&queries));
+            async move {
+                links::keep_announcing(membership, move || queries.load()).await;
+                Ok(())
+            }
+        });
+        tasks.spawn({
+            let queries = Arc::clone(&queries);
+            async move {
+                let mut ticks = tokio::time::interval(EXPIRE_INTERVAL);
+                ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+                loop {
+                    ticks.tick().await;
+                    queries.expire();
+                }
+            }
+        });
+        if let Some(data) = data {
+            let keeper = loading::keep_loaded(Arc::clone(&membership), Arc::clone(&store), data);
+            tasks.spawn(async move { Ok(keeper.await.map(|never| match never {})?) });
+        }
+        health.set_serving(true).await;
+        Ok(Node {
+            queries,
+            membership,
+            address,
+            store,
+            health,
+            tasks,
+            close,
+            shutdown: shutdown_seen,
+            cpu: Some(cpu),
+            was_parsed,
+        })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// What it holds. Tests damage it to see the damage found.
+    pub fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
+    /// Whether the rows come from CSV files because there is no cache.
+    pub fn was_parsed(&self) -> bool {
+        self.was_parsed
+    }
+
+    /// Waits until somebody asks the node to end, by the Shutdown call; gives whether gracefully. Fails if the node
+    /// cannot go on.
+    pub async fn run(&mut self) -> Result<bool, NodeError> {
+        loop {
+            tokio::select! {
+                ended = self.tasks.join_next() => match ended {
+                    Some(Ok(Err(error))) => return Err(error),
+                    Some(Ok(Ok(()))) => {}
+                    Some(Err(error)) => return Err(NodeError::Engine(format!("a task of the node ended: {error}"))),
+                    None => return Err(NodeError::Engine("all tasks of the node ended".into())),
+                },
+                asked = self.shutdown.wait_for(Option::is_some) => {
+                    return Ok(asked.map_or(true, |graceful| graceful.unwrap_or(true)));
+                }
+            }
+        }
+    }
+
+    /// Ends the node: takes no new work, lets running queries end for a while, then closes.
+    pub async fn drain(mut self, patience: Duration) {
+        self.health.set_serving(false).await;
+        self.queries.shutdown.send_replace(Some(true));
+        self.membership.set_draining();
+        let idle = async {
+            while !self.queries.is_idle() || self.queries.scans.load(std::sync::atomic::Ordering::Relaxed) > 0 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        if tokio::time::timeout(patience, idle).await.is_err() {
+            tracing::warn!("queries were still running when the time to drain was over");
+        }
+        self.queries.end_all(&format!("{} was shut down", self.membership.me()));
+        self.close.send_replace(true);
+        // Serving ends when the last connection does; the other tasks never end by themselves.
+        let closed = async { while let Some(Ok(Ok(()))) = self.tasks.join_next().await {} };
+        let _ = tokio::time::timeout(CLOSE_MAX, closed).await;
+        self.tasks.abort_all();
+        self.membership.state_dir().remove_address();
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.tasks.abort_all();
+        if let Some(cpu) = self.cpu.take() {
+            // A runtime must not wait for its tasks inside another one.
+            cpu.shutdown_background();
+        }
+    }
+}
+
+/// The environment variable by which `up` shares the machine's cores among the nodes that it starts.
+pub const THREADS_VARIABLE: &str = "OVERLAY_THREADS";
+
+/// Threads for scans, and as many for plans: the configuration's, else what `up` gave this process, else the cores.
+fn thread_budget(config: &Config) -> usize {
+    let given = || std::env::var(THREADS_VARIABLE).ok()?.parse().ok().filter(|threads| *threads > 0);
+    match config.limits.threads {
+        0 => given().unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),
+        threads => threads,
+    }
+}
+
+async fn open_data(config: &Arc<Config>, team: &crate::routing::Team) -> Result<LocalData, NodeError> {
+    let range = config.teams.get(team).map(|team| team.range);
+    let (config, team_name) = (Arc::clone(config), team.to_string());
+    let opened = tokio::task::spawn_blocking(move || match range {
+        Some(range) => LocalData::open(&config.dataset, range),
+        None => LocalData::open(&config.dataset, overlay_ingest::DateRange::ALL),
+    });
+    match opened.await {
+        Ok(Ok(data)) => Ok(data),
+        Ok(Err(source)) => Err(NodeError::Data { team: team_name, source }),
+        Err(error) => Err(NodeError::Engine(error.to_string())),
+    }
+}
+
+fn desk(config: &Config) -> Result<Desk, NodeError> {
+    let limits = &config.limits;
+    let fairness = fairness::by_name(&config.strategies.fairness_strategy)
+        .ok_or_else(|| NodeError::Engine("the fairness strategy is not known".into()))?;
+    let admission = Admission::new(
+        AdmissionLimits {
+            queue_capacity: limits.queue_capacity,
+            concurrent_max: limits.concurrent_max,
+            team_concurrent_max: limits.team_concurrent_max,
+        },
+        fairness,
+    );
+    let results = ResultStore::new(StoreLimits {
+        bytes_max: limits.result_bytes_max,
+        ttl: Duration::from_secs(limits.result_ttl_s),
+        idle: Duration::from_secs(limits.idle_s),
+    });
+    Ok(Desk::new(admission, results))
+}

@@ -1,0 +1,143 @@
+//! What this node does for its neighbours: answers hello, takes news, runs scans.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::StreamExt;
+
+use super::membership::Membership;
+use crate::config::fingerprint::Fingerprint;
+use crate::engine::hop::{Hop, ScanStream};
+use crate::engine::message::ScanRequest;
+use crate::engine::scan::Output;
+use crate::engine::stop::{Stop, StopReason};
+use crate::failure::{Failure, FailureKind};
+use crate::routing::NodeId;
+use crate::transport::peer::PeerLinks;
+use crate::transport::services::{Hello, HelloAnswer, News, NewsAnswer, PeerService};
+
+/// Scans under way at one node, at most: the Leader's 100 running queries with ten leaves each. More are refused.
+const SCANS_MAX: usize = 1000;
+/// How long the process that a link was made with may take to show that it is still there.
+const PROBE_TIMEOUT: Duration = Duration::from_millis(700);
+
+/// Serves neighbours.
+pub struct Peers {
+    pub membership: Arc<Membership>,
+    pub hop: Arc<Hop>,
+    pub links: Arc<PeerLinks>,
+    pub fingerprint: Fingerprint,
+    pub scans: Arc<AtomicUsize>,
+}
+
+#[async_trait]
+impl PeerService for Peers {
+    async fn hello(&self, hello: Hello) -> Result<HelloAnswer, Failure> {
+        let me = self.membership.me();
+        let config = self.membership.config();
+        let refuse =
+            |reason: &str, message: String| Err(Failure::new(FailureKind::FailedPrecondition, reason, message).at(me));
+        let theirs = Fingerprint::from_keys(hello.fingerprint.clone());
+        let differences = self.fingerprint.differences(&theirs);
+        if !differences.is_empty() {
+            let keys = differences.join(", ");
+            let message = format!("the configurations of {me} and {} differ in {keys}", hello.process_id);
+            return refuse("FINGERPRINT", message);
+        }
+        let is_neighbor = config.process(me).is_some_and(|process| process.neighbors.contains(&hello.process_id));
+        if !is_neighbor || hello.adopted {
+            return refuse("NOT_A_NEIGHBOR", format!("{me} has no link to {} in its configuration", hello.process_id));
+        }
+        if let Some(before) = self.membership.live_incarnation(&hello.process_id)
+            && before != hello.incarnation
+            && self.still_answers(&hello.process_id, before).await
+        {
+            let message = format!("another process runs as {} (start {before})", hello.process_id);
+            return Err(Failure::new(FailureKind::AlreadyExists, "ID_IN_USE", message).at(me));
+        }
+        Ok(HelloAnswer {
+            process_id: me.clone(),
+            incarnation: self.membership.instance().incarnation,
+            newest_incarnation: self.membership.newest_incarnation(&hello.process_id),
+        })
+    }
+
+    fn announce(&self, news: News) -> Result<NewsAnswer, Failure> {
+        self.membership.receive(news)
+    }
+
+    fn scan(&self, request: ScanRequest) -> Result<ScanStream, Failure> {
+        let me = self.membership.me();
+        let newest = self.membership.newest_incarnation(&request.leader.id);
+        if request.leader.incarnation < newest {
+            let message = format!("{} was started again since this was ordered", request.leader.id);
+            return Err(Failure::new(FailureKind::FailedPrecondition, "OLD_LEADER", message).at(me));
+        }
+        if request.hops.contains(me) {
+            let route = request.hops.iter().map(NodeId::as_str).collect::<Vec<_>>().join(" → ");
+            let message = format!("loop: {me} is on the route already ({route})");
+            return Err(Failure::new(FailureKind::Internal, "LOOP", message).at(me));
+        }
+        let Some(running) = Running::begin(&self.scans) else {
+            let message = format!("{SCANS_MAX} scans are running");
+            return Err(Failure::new(FailureKind::ResourceExhausted, "SCANS", message).at(me));
+        };
+        let stop = Stop::default();
+        let timer = Timer(tokio::spawn({
+            let (stop, time_left) = (stop.clone(), request.time_left);
+            async move {
+                tokio::time::sleep(time_left).await;
+                stop.set(StopReason::Deadline);
+            }
+        }));
+        let messages = self.hop.run(request, stop, Output::Ipc);
+        let held_until_dropped = (running, timer);
+        Ok(messages
+            .inspect(move |_| {
+                let _ = &held_until_dropped;
+            })
+            .boxed())
+    }
+}
+
+impl Peers {
+    /// Whether the process that this node has a live link to is still the one of that start.
+    async fn still_answers(&self, id: &NodeId, incarnation: u64) -> bool {
+        let Some(link) = self.links.get(id) else { return false };
+        let me = self.membership.instance();
+        let probe = Hello {
+            process_id: me.id,
+            incarnation: me.incarnation,
+            fingerprint: self.fingerprint.keys().clone(),
+            adopted: false,
+        };
+        link.hello(probe, PROBE_TIMEOUT).await.is_ok_and(|answer| answer.incarnation == incarnation)
+    }
+}
+
+/// Counts a scan from its begin to the drop of its stream.
+struct Running(Arc<AtomicUsize>);
+
+impl Running {
+    fn begin(scans: &Arc<AtomicUsize>) -> Option<Running> {
+        let begun = scans.fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| (n < SCANS_MAX).then_some(n + 1));
+        begun.ok().map(|_| Running(Arc::clone(scans)))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// Ends with the stream it watches over.
+struct Timer(tokio::task::JoinHandle<()>);
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}

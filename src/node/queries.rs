@@ -1,0 +1,294 @@
+//! Runs clients' queries at the Leader.
+//!
+//! A query's task holds its permit from its start until its last zone is stored, it failed, or it was cancelled; it
+//! does not depend on who fetches when.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures::StreamExt;
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, watch};
+
+use super::data::LocalData;
+use super::membership::{Membership, NodeOverview};
+use super::query_failure::{expired, plan_failure, read_failure};
+use crate::delivery::QueryId;
+use crate::delivery::chunking::Chunking;
+use crate::delivery::result::ChunkingParams;
+use crate::engine::coverage::CoverageSink;
+use crate::engine::executor::Clock;
+use crate::engine::hop::Hop;
+use crate::engine::reader::{PinnedPartition, QueryContext};
+use crate::engine::session::{Engine, QueryPlan};
+use crate::engine::stop::StopReason;
+use crate::failure::{Failure, FailureKind};
+use crate::leader::answer::{Footer, QuerySpec, QueryState};
+use crate::leader::coverage::judge;
+use crate::leader::desk::Desk;
+use crate::leader::manifest::Manifest;
+use crate::routing::NodeId;
+use crate::routing::announcements::NodeState;
+use crate::routing::forwarding::Forwarding;
+
+/// After a deadline the leaves report their gaps; a plan that has not ended by then is dropped.
+const DEADLINE_GRACE: Duration = Duration::from_secs(1);
+
+/// What a Leader needs to run queries.
+pub struct Queries {
+    pub membership: Arc<Membership>,
+    pub hop: Arc<Hop>,
+    pub engine: Engine,
+    pub desk: Mutex<Desk>,
+    pub forwarding: Arc<dyn Forwarding>,
+    pub chunking: Arc<dyn Chunking>,
+    pub clock: Clock,
+    /// Where plans run and chunks are encoded.
+    pub cpu: Handle,
+    pub planning: Semaphore,
+    pub turn: AtomicU64,
+    pub data: Option<Arc<LocalData>>,
+    pub scans: Arc<AtomicUsize>,
+    /// Set to `Some(graceful)` when somebody asks the node to end.
+    pub shutdown: watch::Sender<Option<bool>>,
+    pub fingerprint: String,
+    pub address: String,
+}
+
+impl Queries {
+    pub(super) fn desk(&self) -> MutexGuard<'_, Desk> {
+        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn now(&self) -> Duration {
+        (self.clock)()
+    }
+
+    pub(super) fn me(&self) -> &NodeId {
+        self.membership.me()
+    }
+
+    pub(super) fn fail(&self, kind: FailureKind, reason: &str, message: impl Into<String>) -> Failure {
+        Failure::new(kind, reason, message).at(self.me())
+    }
+
+    /// Where a process listens, as far as this host knows: with port 0, only local ones have told.
+    pub fn address_of(&self, id: &NodeId) -> String {
+        let config = self.membership.config();
+        super::dial_address(config, &self.fingerprint, id).unwrap_or_else(|| "unknown".to_owned())
+    }
+
+    /// Starts whatever may start.
+    pub fn pump(self: &Arc<Self>) {
+        loop {
+            let Some(id) = self.desk().start_next(self.now()) else { return };
+            let queries = Arc::clone(self);
+            self.cpu.spawn(async move {
+                let guard = EndOnPanic { queries: Arc::clone(&queries), id };
+                let end = queries.run(id).await;
+                queries.end(id, end);
+                drop(guard);
+            });
+        }
+    }
+
+    fn end(self: &Arc<Self>, id: QueryId, end: Result<Footer, Failure>) {
+        if let Err(failure) = &end {
+            tracing::info!(query = %id, code = failure.kind.name(), "query failed: {failure}");
+        }
+        self.desk().end(id, end, self.now());
+        self.pump();
+    }
+
+    async fn run(&self, id: QueryId) -> Result<Footer, Failure> {
+        let Some((spec, stop, deadline)) = self.desk().running(id) else {
+            return Err(self.fail(FailureKind::Cancelled, "CANCELLED", "cancelled before it began"));
+        };
+        let over = {
+            let left = deadline.saturating_sub(self.now());
+            let stop = stop.clone();
+            async move {
+                tokio::time::sleep(left).await;
+                stop.set(StopReason::Deadline);
+                tokio::time::sleep(DEADLINE_GRACE).await;
+            }
+        };
+        tokio::select! {
+            biased;
+            () = self.cancelled(&stop) => Err(self.fail(FailureKind::Cancelled, "CANCELLED", "the query was cancelled")),
+            end = self.answer(id, &spec, &stop, deadline) => end,
+            () = over => Err(expired(self.me())),
+        }
+    }
+
+    async fn cancelled(&self, stop: &crate::engine::stop::Stop) {
+        if stop.raised().await == StopReason::Deadline {
+            // The deadline is not a cancel: leaves may still report what is missing.
+            std::future::pending::<()>().await;
+        }
+    }
+
+    async fn answer(
+        &self,
+        id: QueryId,
+        spec: &QuerySpec,
+        stop: &crate::engine::stop::Stop,
+        deadline: Duration,
+    ) -> Result<Footer, Failure> {
+        let manifest = self.membership.manifest();
+        self.check_manifest(&manifest, spec)?;
+        let context = self.context(id, spec, stop, deadline, &manifest);
+        let plan = {
+            let _permit = self.planning.acquire().await;
+            self.plan(&context, spec, &manifest).await?
+        };
+        let limits = &self.membership.config().limits;
+        let chunking = ChunkingParams {
+            strategy: Arc::clone(&self.chunking),
+            estimate: plan.rows_estimate.unwrap_or(0),
+            limit: spec.limit,
+            base: self.membership.config().strategies.chunk_size as usize,
+            chunk_rows_max: chunk_rows_max(limits.chunk_rows_max as usize, spec.encoding),
+        };
+        self.desk().open_result(id, plan.schema(), chunking, self.now())?;
+        let mut batches = plan.execute().map_err(|error| read_failure(&error, self.me()))?;
+        while let Some(batch) = batches.next().await {
+            let batch = batch.map_err(|error| read_failure(&error, self.me()))?;
+            if batch.num_rows() > 0 {
+                self.desk().append(id, batch, context.sink.has_gaps())?;
+            }
+        }
+        // Leaves report when they are dropped, so the stream goes first.
+        drop(batches);
+        drop(plan);
+        let pinned: Vec<_> = context.partitions.iter().map(|partition| partition.id).collect();
+        let (coverage, work) = judge(&context.sink, &pinned, manifest.version, manifest.unheard)?;
+        let state = if coverage.is_complete() { QueryState::Ready } else { QueryState::Partial };
+        // Times and rows are the desk's to tell.
+        Ok(Footer { id, state, rows: 0, elapsed: Duration::ZERO, queued: Duration::ZERO, work, coverage })
+    }
+
+    fn check_manifest(&self, manifest: &Manifest, spec: &QuerySpec) -> Result<(), Failure> {
+        if manifest.unheard.is_empty() || spec.allow_partial {
+            return Ok(());
+        }
+        let names = manifest.unheard.iter().map(NodeId::as_str).collect::<Vec<_>>().join(", ");
+        let verb = if manifest.unheard.len() == 1 { "has" } else { "have" };
+        let message = format!("{names} {verb} never announced, so nobody knows which dates are missing");
+        let failure = self.fail(FailureKind::Unavailable, "NEVER_ANNOUNCED", message);
+        Err(Failure { node: manifest.unheard.first().cloned(), ..failure })
+    }
+
+    fn context(
+        &self,
+        id: QueryId,
+        spec: &QuerySpec,
+        stop: &crate::engine::stop::Stop,
+        deadline: Duration,
+        manifest: &Manifest,
+    ) -> Arc<QueryContext> {
+        let config = self.membership.config();
+        let partitions = manifest
+            .partitions
+            .values()
+            .map(|entry| PinnedPartition { id: entry.known.id, stats: entry.known.stats.clone() })
+            .collect();
+        let weight = spec.team.as_ref().and_then(|team| config.teams.get(team)).map_or(1, |team| team.weight);
+        Arc::new(QueryContext {
+            query: id,
+            team: spec.team.clone(),
+            weight,
+            leader: self.membership.instance(),
+            hop: Arc::clone(&self.hop),
+            overview: Arc::new(NodeOverview { membership: Arc::clone(&self.membership), hop: Arc::clone(&self.hop) }),
+            partitions: Arc::new(partitions),
+            forwarding: Arc::clone(&self.forwarding),
+            asynchronous: config.strategies.async_forwarding,
+            turn: self.turn.fetch_add(1, Ordering::Relaxed),
+            allow_partial: spec.allow_partial,
+            stop: stop.clone(),
+            deadline,
+            sink: Arc::new(CoverageSink::default()),
+        })
+    }
+
+    async fn plan(
+        &self,
+        context: &Arc<QueryContext>,
+        spec: &QuerySpec,
+        manifest: &Manifest,
+    ) -> Result<QueryPlan, Failure> {
+        let plan = self.engine.plan(context, &spec.ask, spec.limit).await;
+        let plan = plan.map_err(|error| plan_failure(error, self.me()))?;
+        let touched = |date: &overlay_ingest::Date| plan.partitions.iter().any(|id| id.date == *date);
+        if let Some((date, said)) = manifest.conflicts.iter().find(|(date, _)| touched(date)) {
+            let said = said.iter().map(|(node, id)| format!("{node} says {id}")).collect::<Vec<_>>().join(", ");
+            let message = format!("the nodes disagree about {date}: {said}; run overlay-ingest on the same files");
+            return Err(self.fail(FailureKind::FailedPrecondition, "CONFLICT", message));
+        }
+        Ok(plan)
+    }
+
+    /// Ends what is overdue; to be called a few times a second.
+    pub fn expire(self: &Arc<Self>) {
+        let now = self.now();
+        self.desk().expire(now);
+        self.pump();
+    }
+
+    /// Whether nothing waits or runs any more.
+    pub fn is_idle(&self) -> bool {
+        let counters = self.desk().admission();
+        counters.active == 0 && counters.queued == 0
+    }
+
+    /// Ends all queries; the node stops.
+    pub fn end_all(&self, why: &str) {
+        let now = self.now();
+        self.desk().end_all(why, now);
+    }
+
+    /// Queries that run and wait, and how long one takes: what neighbours are told.
+    pub fn load(&self) -> crate::routing::announcements::Load {
+        let counters = self.desk().admission();
+        crate::routing::announcements::Load {
+            active: (counters.active + self.scans.load(Ordering::Relaxed)) as u32,
+            queued: counters.queued as u32,
+            capacity: self.membership.config().limits.concurrent_max as u32,
+            service_ms: counters.service_average.map_or(0.0, |average| average.as_secs_f32() * 1e3),
+        }
+    }
+}
+
+/// A query's task that panics must not keep its permit.
+struct EndOnPanic {
+    queries: Arc<Queries>,
+    id: QueryId,
+}
+
+impl Drop for EndOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let failure = self.queries.fail(FailureKind::Internal, "PANIC", "the query's task panicked");
+            self.queries.end(self.id, Err(failure));
+        }
+    }
+}
+
+/// A row takes about 330 bytes as JSON, five times what it takes in Arrow, and a chunk has to fit into a message.
+const JSON_CHUNK_ROWS_MAX: usize = 16_384;
+
+fn chunk_rows_max(configured: usize, encoding: &str) -> usize {
+    if encoding == "json" { configured.min(JSON_CHUNK_ROWS_MAX) } else { configured }
+}
+
+/// The word for a node's state.
+pub fn state_name(state: NodeState) -> &'static str {
+    match state {
+        NodeState::Waiting => "waiting",
+        NodeState::Loading => "loading",
+        NodeState::Ready => "ready",
+        NodeState::Draining => "draining",
+    }
+}

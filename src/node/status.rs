@@ -1,0 +1,93 @@
+//! What a node says of itself and of the overlay when asked.
+
+use serde::{Deserialize, Serialize};
+
+use crate::routing::{NodeId, Role, Team};
+
+/// A node's view of the overlay.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct NodeStatus {
+    pub process_id: NodeId,
+    pub role: Role,
+    pub team: Team,
+    /// waiting, loading, ready or draining.
+    pub state: String,
+    /// What it waits for, such as `A at 127.0.0.1:60051`; empty when it does not wait.
+    pub waiting_for: String,
+    pub rows: u64,
+    pub pid: u32,
+    pub incarnation: u64,
+    pub fingerprint: String,
+    pub version: String,
+    pub links: Vec<NodeId>,
+    /// Configured members that hold data and were never heard.
+    pub unheard: Vec<NodeId>,
+    pub members: Vec<MemberStatus>,
+    pub partitions: Vec<PartitionStatus>,
+}
+
+/// A configured process as this node sees it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct MemberStatus {
+    pub process_id: NodeId,
+    pub role: Role,
+    pub team: Team,
+    pub address: String,
+    /// As announced; `unreachable` while no path of live links leads to it, `dead` if it is not heard.
+    pub state: String,
+    pub rows: u64,
+    pub partitions: u64,
+    pub links: Vec<NodeId>,
+    pub heard_ms_ago: u64,
+}
+
+/// A partition as this node knows it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PartitionStatus {
+    pub date: String,
+    pub partition: String,
+    pub team: Team,
+    /// `None` while nobody has counted.
+    pub rows: Option<u64>,
+    pub csv_bytes: u64,
+    /// Nodes alive that hold it now.
+    pub holders: Vec<NodeId>,
+    /// Where it was held last, if nobody alive holds it.
+    pub last_holders: Vec<NodeId>,
+    /// Where it should be.
+    pub placed: Vec<NodeId>,
+}
+
+/// A node's figures. The names of the earlier systems are kept.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Metrics {
+    pub process_id: String,
+    pub role: String,
+    pub team: String,
+    pub state: String,
+    pub is_healthy: bool,
+    pub active_requests: u32,
+    pub max_capacity: u32,
+    pub queue_size: u32,
+    /// Of the last 200.
+    pub avg_processing_time_ms: f64,
+    /// CSV files behind the partitions held.
+    pub data_files_loaded: u64,
+    pub forwarding_strategy: String,
+    pub async_forwarding: bool,
+    pub chunking_strategy: String,
+    pub fairness_strategy: String,
+    pub rows_held: u64,
+    pub partitions_held: u64,
+    pub results: u32,
+    pub result_bytes: u64,
+    pub result_bytes_peak: u64,
+    pub result_bytes_max: u64,
+    pub queue_peak: u32,
+    pub queue_capacity: u32,
+    pub active_peak: u32,
+    pub queries_admitted: u64,
+    pub queries_refused: u64,
+    pub scans_running: u64,
+    pub uptime_ms: u64,
+}
