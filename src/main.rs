@@ -1,1 +1,5 @@
-fn main(){}
+//! The program `overlay`; see [`overlay::cli`].
+
+fn main() -> std::process::ExitCode {
+    overlay::cli::run()
+}

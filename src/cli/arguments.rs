@@ -1,0 +1,287 @@
+//! What can be typed.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use overlay_ingest::Date;
+
+use crate::delivery::encoding::ENCODINGS;
+
+/// A columnar analytics engine behind an overlay network.
+///
+/// Exit codes: 0 ok, 1 failed, 2 usage or configuration, 3 partial result, 4 no node reachable, 5 refused by
+/// admission, 124 timeout, 130 interrupted.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 110)]
+pub struct Arguments {
+    #[command(flatten)]
+    pub common: Common,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// For every command.
+#[derive(Debug, Args)]
+pub struct Common {
+    /// The cluster's configuration file
+    #[arg(long, global = true, env = "OVERLAY_CONFIG", default_value = "configs/one_host.json", value_name = "FILE")]
+    pub config: PathBuf,
+    /// The Leader's address, instead of the one in the configuration
+    #[arg(long, global = true, value_name = "HOST:PORT")]
+    pub leader: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run one process of the configuration
+    Node(NodeArgs),
+    /// Start every process of the configuration whose host is this machine
+    Up(UpArgs),
+    /// End the processes that `up` started on this machine
+    Down(DownArgs),
+    /// Show every process: state, rows, links
+    Status(StatusArgs),
+    /// Ask for observations by parameter, range, dates and box
+    ///
+    /// Examples:
+    ///   overlay query PM2.5 5 35
+    ///   overlay query no2 -5 0 --from 20200901 --columns utc,site_name,concentration
+    #[command(verbatim_doc_comment)]
+    Query(RangeArgs),
+    /// Ask in SQL: one statement that reads
+    ///
+    /// Examples:
+    ///   overlay sql "SELECT parameter, count(*) FROM observations GROUP BY parameter"
+    ///   overlay sql -f report.sql -o report.csv
+    ///   echo "SELECT 1" | overlay sql -
+    #[command(verbatim_doc_comment)]
+    Sql(SqlArgs),
+    /// Show a node's figures
+    Metrics(MetricsArgs),
+    /// Show every partition: date, rows, who holds it
+    Partitions(ListArgs),
+    /// Work with configuration files
+    #[command(subcommand)]
+    Config(ConfigCommand),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Read the file of --config and report everything that is wrong with it
+    Check,
+}
+
+#[derive(Debug, Args)]
+pub struct NodeArgs {
+    /// Which process of the configuration
+    #[arg(long, value_name = "ID")]
+    pub id: String,
+    #[command(flatten)]
+    pub overrides: OverrideArgs,
+    /// Write the log to stderr instead of logs/ID.log
+    #[arg(long)]
+    pub log_to_stderr: bool,
+}
+
+/// Settings of the configuration file that a flag can replace. Strategies count on the Leader.
+#[derive(Debug, Args, Clone, Default)]
+pub struct OverrideArgs {
+    /// round_robin or parallel: which neighbor is asked first, and how many at once
+    #[arg(long, value_name = "NAME")]
+    pub forwarding_strategy: Option<String>,
+    /// Ask all next hops at once instead of one after the other
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    pub async_forwarding: Option<bool>,
+    /// fixed, adaptive or query_based: how answers are cut
+    #[arg(long, value_name = "NAME")]
+    pub chunking_strategy: Option<String>,
+    /// strict: which query starts next
+    #[arg(long, value_name = "NAME")]
+    pub fairness_strategy: Option<String>,
+    /// Rows of a chunk, the base of every chunking strategy
+    #[arg(long, value_name = "ROWS")]
+    pub chunk_size: Option<u32>,
+    /// Seconds that a finished result stays after it was last read
+    #[arg(long, value_name = "SECONDS")]
+    pub result_ttl: Option<u64>,
+    /// The data set's folder
+    #[arg(long, value_name = "DIR")]
+    pub dataset_root: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct UpArgs {
+    /// Start only these processes
+    #[arg(long, value_delimiter = ',', value_name = "A,B")]
+    pub only: Vec<String>,
+    /// Return when they serve; end them later with `overlay down`
+    #[arg(long)]
+    pub detach: bool,
+    #[command(flatten)]
+    pub overrides: OverrideArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct DownArgs {
+    /// End only these processes
+    #[arg(long, value_delimiter = ',', value_name = "A,B")]
+    pub only: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// Wait until every process is ready and every partition is held, at most so many seconds
+    #[arg(long, value_name = "SECONDS")]
+    pub wait: Option<f64>,
+    /// table or json
+    #[arg(long, value_enum)]
+    pub format: Option<ListFormat>,
+}
+
+#[derive(Debug, Args)]
+pub struct MetricsArgs {
+    /// The process; default: the Leader
+    #[arg(value_name = "ID")]
+    pub id: Option<String>,
+    /// Every process of the configuration
+    #[arg(long, conflicts_with = "id")]
+    pub all: bool,
+    /// table, csv or json
+    #[arg(long, value_enum)]
+    pub format: Option<ListFormat>,
+}
+
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    /// table, csv or json
+    #[arg(long, value_enum)]
+    pub format: Option<ListFormat>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ListFormat {
+    Table,
+    Csv,
+    Json,
+}
+
+/// What rows look like on stdout or in a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum RowFormat {
+    /// For people; at a terminal the first 40 rows, unless asked for by name
+    Table,
+    /// With a header; NULL is an empty cell
+    Csv,
+    /// One array of objects
+    Json,
+    /// An Arrow IPC stream
+    Arrow,
+}
+
+#[derive(Debug, Args)]
+pub struct RangeArgs {
+    /// Such as PM2.5 or ozone; letter case does not matter
+    pub parameter: Option<String>,
+    /// Least concentration, included
+    #[arg(allow_negative_numbers = true)]
+    pub min: Option<f64>,
+    /// Greatest concentration, included
+    #[arg(allow_negative_numbers = true)]
+    pub max: Option<f64>,
+    /// First day, YYYYMMDD, UTC
+    #[arg(long, value_name = "DATE")]
+    pub from: Option<Date>,
+    /// Last day, YYYYMMDD, UTC, included
+    #[arg(long, value_name = "DATE")]
+    pub to: Option<Date>,
+    /// South,west,north,east in degrees, edges included
+    #[arg(long, value_name = "S,W,N,E", allow_hyphen_values = true, value_parser = bbox)]
+    pub bbox: Option<Bbox>,
+    /// Only these columns, in this order
+    #[arg(long, value_delimiter = ',', value_name = "A,B")]
+    pub columns: Vec<String>,
+    #[command(flatten)]
+    pub answer: AnswerArgs,
+}
+
+/// Four numbers of a box.
+#[derive(Debug, Clone, Copy)]
+pub struct Bbox(pub [f64; 4]);
+
+fn bbox(text: &str) -> Result<Bbox, String> {
+    let numbers: Vec<f64> = text
+        .split(',')
+        .map(|number| number.trim().parse::<f64>().map_err(|_| format!("{number:?} is not a number")))
+        .collect::<Result<_, _>>()?;
+    let [south, west, north, east] = numbers[..] else {
+        return Err(format!("{} numbers; write south,west,north,east", numbers.len()));
+    };
+    if numbers.iter().any(|number| !number.is_finite()) {
+        return Err("the numbers must be finite".to_owned());
+    }
+    if south > north || west > east {
+        return Err("south must not lie above north, nor west beyond east".to_owned());
+    }
+    Ok(Bbox([south, west, north, east]))
+}
+
+#[derive(Debug, Args)]
+pub struct SqlArgs {
+    /// The statement, or `-` to read it from stdin
+    #[arg(required_unless_present = "file", conflicts_with = "file")]
+    pub sql: Option<String>,
+    /// Read the statement from a file
+    #[arg(short, long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    #[command(flatten)]
+    pub answer: AnswerArgs,
+}
+
+/// How the answer is wanted.
+#[derive(Debug, Args)]
+pub struct AnswerArgs {
+    /// Default: a table at a terminal, csv in a pipe, with -o what the file's name says
+    #[arg(long, value_enum)]
+    pub format: Option<RowFormat>,
+    /// Write to a file, which appears only when the answer is complete
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// At most so many rows
+    #[arg(long, value_name = "N")]
+    pub limit: Option<u64>,
+    /// Which team the query is billed to
+    #[arg(long = "as", value_name = "TEAM")]
+    pub team: Option<String>,
+    /// Take what there is when nodes are missing; then exit 3
+    #[arg(long)]
+    pub allow_partial: bool,
+    /// Give up after so many seconds; default: the Leader's deadline_s
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub timeout: Option<f64>,
+    /// How chunks travel: arrow_ipc or json
+    #[arg(long, default_value = "arrow_ipc", value_name = "NAME", value_parser = encoding)]
+    pub encoding: &'static str,
+    /// Ask the data of this host, without the overlay: a reference
+    #[arg(long)]
+    pub local: bool,
+    /// No footer
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    let seconds: f64 = text.parse().map_err(|_| format!("{text:?} is not a number of seconds"))?;
+    if seconds.is_finite() && seconds > 0.0 && seconds <= 1e9 {
+        Ok(seconds)
+    } else {
+        Err("write a number of seconds above 0".to_owned())
+    }
+}
+
+fn encoding(name: &str) -> Result<&'static str, String> {
+    let known = ENCODINGS.iter().map(|line| line.name);
+    known
+        .clone()
+        .find(|known| *known == name)
+        .ok_or_else(|| format!("there is no encoding {name:?}; there are {}", known.collect::<Vec<_>>().join(", ")))
+}

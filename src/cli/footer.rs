@@ -1,0 +1,76 @@
+//! The last lines about an answer, on stderr.
+
+use crate::leader::answer::{Footer, QueryState};
+use crate::routing::NodeId;
+
+use super::table::{bytes, grouped};
+
+/// A few lines: rows, time, what was scanned and by whom, coverage, the query's id.
+pub fn render(footer: &Footer, local: bool) -> String {
+    let coverage = &footer.coverage;
+    let mut text = format!(
+        "{} row{} in {:.3} s; scanned {} rows, {}",
+        grouped(footer.rows),
+        if footer.rows == 1 { "" } else { "s" },
+        footer.elapsed.as_secs_f64(),
+        grouped(footer.rows_scanned()),
+        bytes(footer.bytes_scanned()),
+    );
+    if footer.queued.as_millis() >= 1 {
+        text.push_str(&format!("; queued {:.3} s", footer.queued.as_secs_f64()));
+    }
+    text.push('\n');
+    if !local {
+        let mut routes: Vec<String> = footer.work.iter().map(|work| route(&work.route)).collect();
+        routes.sort();
+        routes.dedup();
+        if !routes.is_empty() {
+            text.push_str(&format!("routes: {}\n", routes.join(", ")));
+        }
+    }
+    let mut parts = vec![format!("{} answered", coverage.answered)];
+    for (count, name) in [(coverage.pruned, "pruned"), (coverage.not_needed, "not needed")] {
+        if count > 0 {
+            parts.push(format!("{count} {name}"));
+        }
+    }
+    if !coverage.gaps.is_empty() {
+        parts.push(format!("{} MISSING", coverage.gaps.len()));
+    }
+    text.push_str(&format!("coverage: {} partitions: {}", coverage.partitions, parts.join(", ")));
+    if !local {
+        text.push_str(&format!("; query {}", footer.id));
+    }
+    text.push('\n');
+    for line in gaps(footer) {
+        text.push_str(&line);
+        text.push('\n');
+    }
+    if footer.state == QueryState::Partial {
+        text.push_str("PARTIAL: rows of the missing partitions are not in this answer\n");
+    }
+    text
+}
+
+/// One line for each cause, with its dates.
+fn gaps(footer: &Footer) -> Vec<String> {
+    let mut causes: Vec<(String, Vec<&str>)> = Vec::new();
+    for gap in &footer.coverage.gaps {
+        let node = gap.node.as_ref().map_or("nobody", NodeId::as_str);
+        let cause = format!("missing: {node} ({}): {} {}", route(&gap.route), gap.code, gap.message);
+        match causes.iter_mut().find(|(known, _)| *known == cause) {
+            Some((_, dates)) => dates.push(&gap.date),
+            None => causes.push((cause, vec![&gap.date])),
+        }
+    }
+    let mut lines: Vec<String> =
+        causes.into_iter().map(|(cause, dates)| format!("{cause}: {}", dates.join(" "))).collect();
+    for node in &footer.coverage.unheard {
+        lines.push(format!("missing: {node} has never announced: its dates are not known"));
+    }
+    lines
+}
+
+fn route(route: &[NodeId]) -> String {
+    route.iter().map(NodeId::as_str).collect::<Vec<_>>().join(" → ")
+}

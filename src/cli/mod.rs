@@ -1,0 +1,58 @@
+//! The command line: one file a command, the forms of output, errors and exit codes.
+//!
+//! stdout is data only. Progress, footers and errors go to stderr.
+
+mod arguments;
+mod config_check;
+mod error;
+mod footer;
+mod metrics;
+mod node;
+mod output;
+mod partitions;
+mod query;
+mod spawn;
+mod status;
+mod table;
+mod target;
+mod up;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+pub use error::{CliError, Exit};
+
+use arguments::{Arguments, Command, ConfigCommand};
+
+/// Runs the program: a table of contents.
+pub fn run() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        // Help and version are no errors and go to stdout; the rest is usage, exit 2.
+        Err(error) => {
+            let code = if error.use_stderr() { Exit::USAGE } else { Exit::OK };
+            let _ = error.print();
+            return code.into();
+        }
+    };
+    let common = &arguments.common;
+    let done = match arguments.command {
+        Command::Node(node) => node::run(common, &node),
+        Command::Up(up) => up::run(common, &up),
+        Command::Down(down) => up::down(common, &down),
+        Command::Status(status) => status::run(common, &status),
+        Command::Query(query) => query::run_range(common, query),
+        Command::Sql(sql) => query::run_sql(common, sql),
+        Command::Metrics(metrics) => metrics::run(common, &metrics),
+        Command::Partitions(partitions) => partitions::run(common, &partitions),
+        Command::Config(ConfigCommand::Check) => config_check::run(common),
+    };
+    match done {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            error.print();
+            error.exit.into()
+        }
+    }
+}

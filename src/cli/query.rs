@@ -1,0 +1,244 @@
+//! `overlay query` and `overlay sql`: ask, print, tell how it ended.
+
+use std::io::{Read, Write};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::datatypes::SchemaRef;
+use overlay_ingest::DateRange;
+
+use super::arguments::{AnswerArgs, Common, OverrideArgs, RangeArgs, SqlArgs};
+use super::error::{CliError, Exit};
+use super::footer;
+use super::output::{RowWriter, WriteError, format};
+use super::target::{self, Target};
+use crate::client::Client;
+use crate::engine::filter::{BoundingBox, RangeFilter};
+use crate::engine::session::Ask;
+use crate::engine::sql_gate::SQL_BYTES_MAX;
+use crate::failure::{Failure, FailureKind};
+use crate::leader::answer::{Footer, QuerySpec, QueryState};
+use crate::node::local::LocalOverlay;
+use crate::routing::Team;
+
+/// What the client allows beyond the query's own time before it stops waiting for a Leader that says nothing.
+const ANSWER_GRACE: Duration = Duration::from_secs(3);
+
+/// `overlay query`.
+pub fn run_range(common: &Common, arguments: RangeArgs) -> Result<Exit, CliError> {
+    if let (Some(min), Some(max)) = (arguments.min, arguments.max)
+        && min > max
+    {
+        return Err(CliError::new(Exit::USAGE, format!("the range is empty: {min} is above {max}"))
+            .hint(format!("overlay query {} {max} {min}", arguments.parameter.as_deref().unwrap_or_default())));
+    }
+    let dates = (arguments.from.is_some() || arguments.to.is_some()).then(|| DateRange {
+        from: arguments.from.unwrap_or(DateRange::ALL.from),
+        to: arguments.to.unwrap_or(DateRange::ALL.to),
+    });
+    if let Some(dates) = dates
+        && dates.from > dates.to
+    {
+        return Err(CliError::new(Exit::USAGE, format!("--from {} is after --to {}", dates.from, dates.to)));
+    }
+    let filter = RangeFilter {
+        parameter: arguments.parameter,
+        min: arguments.min,
+        max: arguments.max,
+        dates,
+        bbox: arguments.bbox.map(|bbox| {
+            let [south, west, north, east] = bbox.0;
+            BoundingBox { south, west, north, east }
+        }),
+        columns: arguments.columns,
+    };
+    run(common, Ask::Range(filter), &arguments.answer)
+}
+
+/// `overlay sql`.
+pub fn run_sql(common: &Common, arguments: SqlArgs) -> Result<Exit, CliError> {
+    let sql = match (&arguments.file, arguments.sql.as_deref()) {
+        (Some(path), _) => {
+            let opened = std::fs::File::open(path);
+            let what = || format!("{} cannot be read", path.display());
+            let file = opened.map_err(|error| CliError::caused(Exit::USAGE, what(), &error))?;
+            read_statement(file).map_err(|error| CliError::caused(Exit::USAGE, what(), &error))?
+        }
+        (None, Some("-")) => read_statement(std::io::stdin())
+            .map_err(|error| CliError::caused(Exit::USAGE, "stdin cannot be read", &error))?,
+        (None, sql) => sql.unwrap_or_default().to_owned(),
+    };
+    run(common, Ask::Sql(sql), &arguments.answer)
+}
+
+/// One byte more than is taken, so that a longer text is refused by its length and not cut.
+fn read_statement(from: impl Read) -> std::io::Result<String> {
+    let mut text = String::new();
+    from.take(SQL_BYTES_MAX as u64 + 1).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+fn run(common: &Common, ask: Ask, answer: &AnswerArgs) -> Result<Exit, CliError> {
+    let runtime = target::runtime()?;
+    let (footer, rows) = if answer.local {
+        let target = Target::read(common, &OverrideArgs::default())?;
+        runtime.block_on(ask_local(&target, &ask, answer))
+    } else {
+        let client = target::leader(common, &runtime)?;
+        let asked = runtime.block_on(ask_leader(&client, ask, answer));
+        // What is left on the runtime talks to nobody that matters any more.
+        runtime.shutdown_timeout(Duration::from_millis(100));
+        asked
+    }?;
+    let Some(footer) = footer else { return Ok(Exit::OK) };
+    debug_assert_eq!(footer.rows, rows);
+    if !answer.quiet {
+        // A closed stderr is no reason to fail.
+        let _ = std::io::stderr().write_all(footer::render(&footer, answer.local).as_bytes());
+    }
+    Ok(if footer.state == QueryState::Partial { Exit::PARTIAL } else { Exit::OK })
+}
+
+/// Writes rows as they come; opened with the first batch, when the schema is known.
+struct Printer<'a> {
+    answer: &'a AnswerArgs,
+    writer: Option<RowWriter>,
+}
+
+impl Printer<'_> {
+    fn open(&mut self, schema: &SchemaRef) -> Result<&mut RowWriter, WriteError> {
+        if self.writer.is_none() {
+            let output = self.answer.output.as_deref();
+            let form = format(self.answer.format, output);
+            self.writer = Some(RowWriter::new(schema, form, self.answer.format.is_some(), output)?);
+        }
+        match &mut self.writer {
+            Some(writer) => Ok(writer),
+            None => Err(WriteError::Failed("nothing to write to".into())),
+        }
+    }
+
+    /// The answer broke off.
+    fn abandon(&mut self, error: CliError) -> CliError {
+        match self.writer.take().map(RowWriter::abandon) {
+            Some(rows) if rows > 0 => error.after_printing(rows),
+            _ => error,
+        }
+    }
+}
+
+async fn ask_leader(client: &Client, ask: Ask, answer: &AnswerArgs) -> Result<(Option<Footer>, u64), CliError> {
+    let timeout = answer.timeout.map(Duration::from_secs_f64);
+    let spec = QuerySpec {
+        ask,
+        team: answer.team.as_deref().map(Team::from),
+        encoding: answer.encoding,
+        time_left: timeout,
+        allow_partial: answer.allow_partial,
+        limit: answer.limit,
+        cancel_on_disconnect: true,
+        wait: false,
+    };
+    let shown = |failure: &Failure| CliError::from_failure(failure, client.address());
+    let interrupted = tokio::signal::ctrl_c();
+    tokio::pin!(interrupted);
+    let overdue = async {
+        match timeout {
+            Some(timeout) => tokio::time::sleep(timeout + ANSWER_GRACE).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::pin!(overdue);
+    let mut stream = tokio::select! {
+        opened = client.open(spec) => opened.map_err(|failure| shown(&failure))?,
+        _ = &mut interrupted => return Err(CliError::new(Exit::INTERRUPTED, "interrupted")),
+        () = &mut overdue => return Err(no_answer(client)),
+    };
+    let mut printer = Printer { answer, writer: None };
+    loop {
+        let batch = tokio::select! {
+            batch = stream.next() => batch,
+            _ = &mut interrupted => {
+                eprintln!("interrupted: cancelling query {} (Ctrl-C again to leave at once)", stream.id());
+                tokio::select! {
+                    () = stream.cancel() => {}
+                    _ = tokio::signal::ctrl_c() => {}
+                }
+                return Err(printer.abandon(CliError::new(Exit::INTERRUPTED, "interrupted")));
+            }
+            () = &mut overdue => {
+                stream.cancel().await;
+                return Err(printer.abandon(no_answer(client)));
+            }
+        };
+        let written = match batch {
+            Some(Ok(batch)) => {
+                let schema = stream.schema().map(Arc::clone).unwrap_or_else(|| batch.schema());
+                printer.open(&schema).and_then(|writer| writer.write(&batch))
+            }
+            Some(Err(failure)) => return Err(printer.abandon(shown(&failure))),
+            None => break,
+        };
+        match written {
+            Ok(()) => {}
+            Err(WriteError::Closed) => {
+                stream.cancel().await;
+                return Ok((None, 0));
+            }
+            Err(WriteError::Failed(why)) => {
+                stream.cancel().await;
+                return Err(printer.abandon(CliError::new(Exit::FAILED, format!("writing failed: {why}"))));
+            }
+        }
+    }
+    let footer = stream.footer().cloned();
+    // Everything is here: the Leader can forget it.
+    stream.cancel().await;
+    close(printer, footer)
+}
+
+fn no_answer(client: &Client) -> CliError {
+    CliError::new(Exit::TIMEOUT, format!("no answer from {} in time", client.address()))
+        .hint("give it more time with --timeout SECONDS, or look with `overlay status`")
+}
+
+fn close(printer: Printer<'_>, footer: Option<Footer>) -> Result<(Option<Footer>, u64), CliError> {
+    let Some(writer) = printer.writer else { return Ok((footer, 0)) };
+    let rows = writer.rows();
+    match writer.finish() {
+        Ok(()) => Ok((footer, rows)),
+        Err(WriteError::Closed) => Ok((None, rows)),
+        Err(WriteError::Failed(why)) => Err(CliError::new(Exit::FAILED, format!("writing failed: {why}"))),
+    }
+}
+
+async fn ask_local(target: &Target, ask: &Ask, answer: &AnswerArgs) -> Result<(Option<Footer>, u64), CliError> {
+    let config = Arc::clone(&target.config);
+    let opened = tokio::task::spawn_blocking(move || LocalOverlay::open(&config)).await;
+    let local = opened.map_err(|error| CliError::caused(Exit::FAILED, "loading was interrupted", &error))?.map_err(
+        |error| {
+            CliError::of(Exit::FAILED, &error).hint(format!("overlay-ingest {}", target.config.dataset.root.display()))
+        },
+    )?;
+    if local.was_parsed() {
+        eprintln!("no cache in {}: the CSV files were parsed", target.config.dataset.cache.display());
+    }
+    let deadline = answer.timeout.map_or(Duration::from_secs(target.config.limits.deadline_s), Duration::from_secs_f64);
+    let mut printer = Printer { answer, writer: None };
+    let mut closed = false;
+    let answered = local.answer(ask, answer.limit, deadline, |schema, batch| {
+        let written = printer.open(schema).and_then(|writer| match &batch {
+            Some(batch) => writer.write(batch),
+            None => Ok(()),
+        });
+        written.map_err(|error| {
+            closed = matches!(error, WriteError::Closed);
+            Failure::new(FailureKind::Cancelled, "WRITE", format!("writing failed: {error}"))
+        })
+    });
+    match answered.await {
+        Ok(footer) => close(printer, Some(footer)),
+        Err(_) if closed => Ok((None, 0)),
+        Err(failure) => Err(printer.abandon(CliError::from_failure(&failure, "this process"))),
+    }
+}

@@ -1,0 +1,255 @@
+//! `overlay up` and `overlay down`: all processes of this machine.
+
+use std::time::{Duration, Instant};
+
+use super::arguments::{Common, DownArgs, UpArgs};
+use super::error::{CliError, Exit};
+use super::spawn::{self, Started};
+use super::status;
+use super::table::{TextTable, grouped};
+use super::target::{self, Target};
+use crate::client::Client;
+use crate::node::status::NodeStatus;
+use crate::node::{os, state_dir};
+use crate::routing::NodeId;
+
+/// How long processes may take until they serve.
+const START_MAX: Duration = Duration::from_secs(60);
+/// Once all of them serve, how long they may wait for others before `up` says so and goes on.
+const WAIT_MAX: Duration = Duration::from_secs(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
+const LOOK_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Starts them, shows them, and without `--detach` stays until Ctrl-C.
+pub fn run(common: &Common, arguments: &UpArgs) -> Result<Exit, CliError> {
+    let target = Target::read(common, &arguments.overrides)?;
+    let ids = chosen(&target, &arguments.only)?;
+    if ids.is_empty() {
+        return Err(CliError::new(Exit::USAGE, "no process of the configuration has an address of this machine")
+            .hint("check the hosts with `overlay config check`"));
+    }
+    for id in &ids {
+        if state_dir::is_locked(&target.config.state_dir, &target.fingerprint, id) {
+            return Err(CliError::new(Exit::FAILED, format!("{id} runs already")).hint("end it with `overlay down`"));
+        }
+    }
+    let runtime = target::runtime()?;
+    let mut started = Vec::with_capacity(ids.len());
+    for id in &ids {
+        match spawn::start(common, &arguments.overrides, &target, id) {
+            Ok(process) => started.push(process),
+            Err(error) => {
+                runtime.block_on(end_all(&target, &mut started));
+                return Err(error);
+            }
+        }
+    }
+    runtime.block_on(async {
+        // From here on an interrupt ends what was started.
+        let mut interrupted = std::pin::pin!(os::asked_to_end());
+        let ready = tokio::select! {
+            ready = wait_until_serving(&target, &mut started) => ready,
+            _ = &mut interrupted => Err(CliError::new(Exit::INTERRUPTED, "interrupted while starting")),
+        };
+        let statuses = match ready {
+            Ok(statuses) => statuses,
+            Err(error) => {
+                end_all(&target, &mut started).await;
+                return Err(error);
+            }
+        };
+        print!("{}", render(&target, &statuses));
+        let leader_runs = look_at_leader(&target).await.is_some();
+        println!("{}", next_steps(common, &target, leader_runs, arguments.detach));
+        if arguments.detach {
+            return Ok(Exit::OK);
+        }
+        let died = tokio::select! {
+            _ = &mut interrupted => None,
+            died = first_death(&mut started) => Some(died),
+        };
+        if let Some(id) = &died {
+            eprintln!("{id} ended by itself:\n  {}", spawn::last_words(id));
+            eprintln!("the others go on; Ctrl-C ends them");
+            let _ = interrupted.await;
+        }
+        eprintln!("draining; this takes up to {} s while queries run", crate::node::DRAIN_MAX.as_secs());
+        end_all(&target, &mut started).await;
+        Ok(if died.is_some() { Exit::FAILED } else { Exit::OK })
+    })
+}
+
+fn chosen(target: &Target, only: &[String]) -> Result<Vec<NodeId>, CliError> {
+    let local = spawn::local_ids(target);
+    if only.is_empty() {
+        return Ok(local);
+    }
+    let mut ids = Vec::new();
+    for id in only {
+        let id = target.process(id)?;
+        if !local.contains(&id) {
+            let host = target.config.process(&id).map(|process| process.host.clone()).unwrap_or_default();
+            return Err(CliError::new(Exit::USAGE, format!("{id} belongs on {host}, which is not this machine")));
+        }
+        if !ids.contains(&id) {
+            ids.push(id);
+        }
+    }
+    Ok(ids)
+}
+
+/// Waits until every started process serves, and a while longer until it is ready.
+async fn wait_until_serving(target: &Target, started: &mut [Started]) -> Result<Vec<NodeStatus>, CliError> {
+    let start = Instant::now();
+    let mut all_serve_since = None;
+    loop {
+        for process in started.iter_mut() {
+            if let Ok(Some(code)) = process.child.try_wait() {
+                let words = spawn::last_words(&process.id);
+                return Err(CliError::new(
+                    Exit::FAILED,
+                    format!("{} ended while starting ({code})\n  {words}", process.id),
+                ));
+            }
+        }
+        let mut statuses = Vec::with_capacity(started.len());
+        for process in started.iter() {
+            if let Ok(address) = target.address(&process.id)
+                && let Ok(status) = Client::new(&address).status(LOOK_TIMEOUT).await
+                && status.process_id == process.id
+                && status.pid == process.child.id()
+            {
+                statuses.push(status);
+            }
+        }
+        if statuses.len() == started.len() {
+            let since = *all_serve_since.get_or_insert_with(Instant::now);
+            // What counts is what the Leader has heard, or the first query would come too early.
+            let complete = match look_at_leader(target).await {
+                Some(leader) if statuses.len() == target.config.processes.len() => status::not_ready(&leader).is_none(),
+                Some(leader) => statuses.iter().all(|status| is_ready_at(&leader, status)),
+                None => statuses.iter().all(|status| status.state == "ready"),
+            };
+            // What was asked before may have changed since; the table shall not say `loading` of what is loaded.
+            let shown_ready = statuses.iter().all(|status| status.state == "ready");
+            if (complete && shown_ready) || since.elapsed() > WAIT_MAX {
+                return Ok(statuses);
+            }
+        }
+        if start.elapsed() > START_MAX {
+            let missing = started.iter().map(|process| &process.id);
+            let missing = missing.filter(|id| !statuses.iter().any(|status| status.process_id == **id));
+            let names = missing.map(NodeId::as_str).collect::<Vec<_>>().join(", ");
+            return Err(CliError::new(Exit::FAILED, format!("{names} did not serve within {} s", START_MAX.as_secs()))
+                .hint("look into logs/"));
+        }
+        tokio::time::sleep(POLL_INTERVAL).await;
+    }
+}
+
+/// What the Leader says, wherever it runs; `None` if it cannot be reached.
+async fn look_at_leader(target: &Target) -> Option<NodeStatus> {
+    let address = target.address(&target.config.leader().id).ok()?;
+    Client::new(&address).status(LOOK_TIMEOUT).await.ok()
+}
+
+/// Whether the Leader has heard this start of the node, that it is ready, and all that it holds.
+fn is_ready_at(leader: &NodeStatus, started: &NodeStatus) -> bool {
+    let heard = leader.members.iter().find(|member| member.process_id == started.process_id);
+    started.state == "ready" && heard.is_some_and(|member| member.state == "ready" && member.rows == started.rows)
+}
+
+fn render(target: &Target, statuses: &[NodeStatus]) -> String {
+    let mut table = TextTable::new(&["id", "role", "team", "address", "state", ">rows", ">pid"]);
+    for status in statuses {
+        let address = target.address(&status.process_id).unwrap_or_default();
+        let state = match status.waiting_for.as_str() {
+            "" => status.state.clone(),
+            waiting => format!("{} for {waiting}", status.state),
+        };
+        table.row(vec![
+            status.process_id.to_string(),
+            status.role.to_string(),
+            status.team.to_string(),
+            address,
+            state,
+            grouped(status.rows),
+            status.pid.to_string(),
+        ]);
+    }
+    table.render()
+}
+
+fn next_steps(common: &Common, target: &Target, leader_runs: bool, detached: bool) -> String {
+    let config = match common.config.to_str() {
+        Some("configs/one_host.json") | None => String::new(),
+        Some(path) => format!(" --config {path}"),
+    };
+    let mut text = String::new();
+    if leader_runs {
+        text.push_str(&format!("\nask:   overlay{config} query PM2.5 5 35 --limit 10\n"));
+        text.push_str(&format!(
+            "       overlay{config} sql \"SELECT parameter, count(*) FROM {} GROUP BY parameter\"\n",
+            target.config.dataset.table
+        ));
+    } else {
+        let leader = target.config.leader();
+        text.push_str(&format!("\nthe Leader, {} on {}, does not run yet\n", leader.id, leader.host));
+    }
+    text.push_str(&format!("look:  overlay{config} status\n"));
+    text.push_str(&if detached { format!("end:   overlay{config} down") } else { "end:   Ctrl-C".to_owned() });
+    text
+}
+
+async fn first_death(started: &mut [Started]) -> NodeId {
+    loop {
+        for process in started.iter_mut() {
+            if let Ok(Some(_)) = process.child.try_wait() {
+                return process.id.clone();
+            }
+        }
+        tokio::time::sleep(POLL_INTERVAL * 4).await;
+    }
+}
+
+async fn end_all(target: &Target, started: &mut [Started]) {
+    let ids: Vec<NodeId> = started.iter().map(|process| process.id.clone()).collect();
+    for (id, how) in spawn::end(target, &ids).await {
+        if how.starts_with("did not") {
+            eprintln!("{id} {how}");
+        }
+    }
+    for process in started {
+        // A process that never came to lock its folder is not known to `end`.
+        let _ = process.child.kill();
+        let _ = process.child.wait();
+    }
+}
+
+/// Ends what runs here.
+pub fn down(common: &Common, arguments: &DownArgs) -> Result<Exit, CliError> {
+    let target = Target::read(common, &Default::default())?;
+    let ids = match arguments.only.as_slice() {
+        // A process may run here although its address is gone by now, so all are asked.
+        [] => target.config.processes.keys().cloned().collect(),
+        only => only.iter().map(|id| target.process(id)).collect::<Result<Vec<_>, _>>()?,
+    };
+    let runtime = target::runtime()?;
+    let ended = runtime.block_on(spawn::end(&target, &ids));
+    let mut exit = Exit::OK;
+    let mut any = false;
+    for (id, how) in ended {
+        if how == "was not running" && arguments.only.is_empty() {
+            continue;
+        }
+        any = true;
+        println!("{id} {how}");
+        if how.starts_with("did not") {
+            exit = Exit::FAILED;
+        }
+    }
+    if !any {
+        println!("nothing was running");
+    }
+    Ok(exit)
+}

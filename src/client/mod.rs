@@ -1,0 +1,212 @@
+//! The client: opens a query, reads its chunks in order, decodes them, acknowledges, cancels, reconnects.
+//!
+//! Once it has handed out a row it never opens the query again: rows come in another order each time. A broken
+//! connection is mended by asking for the next chunk of the same query, unless the query was opened to end with its
+//! connection.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+
+use crate::delivery::QueryId;
+use crate::delivery::encoding::zone::decode_schema;
+use crate::delivery::encoding::{self, Encoding, checksum};
+use crate::failure::{Failure, FailureKind};
+use crate::leader::answer::{ChunkMessage, Footer, QuerySpec};
+use crate::node::status::{Metrics, NodeStatus};
+use crate::transport::connector::{SharedConnector, Tcp};
+use crate::transport::leader::NodeConnection;
+
+/// How often a broken connection is mended in a row before the client gives up.
+const RECONNECTS_MAX: u32 = 3;
+/// The pause before the first attempt; it doubles.
+const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
+/// How long the last words to a Leader may take.
+const GOODBYE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A connection to one node.
+#[derive(Clone)]
+pub struct Client {
+    node: NodeConnection,
+    address: String,
+}
+
+impl Client {
+    /// A client over TCP. Dials with the first call. To be made within a tokio runtime, on which its connection lives.
+    pub fn new(address: &str) -> Client {
+        Client::over(Arc::new(Tcp), address)
+    }
+
+    /// A client over any kind of connection.
+    pub fn over(connector: SharedConnector, address: &str) -> Client {
+        Client { node: NodeConnection::new(connector, address.to_owned()), address: address.to_owned() }
+    }
+
+    /// The address it dials.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// The calls one by one.
+    pub fn node(&self) -> &NodeConnection {
+        &self.node
+    }
+
+    /// Opens a query and begins to read its answer.
+    pub async fn open(&self, spec: QuerySpec) -> Result<Answer, Failure> {
+        let encoding = encoding::by_name(spec.encoding).ok_or_else(|| {
+            Failure::new(FailureKind::InvalidArgument, "ENCODING", format!("there is no encoding {}", spec.encoding))
+        })?;
+        let resumable = !spec.cancel_on_disconnect;
+        let submitted = self.node.submit(spec, &format!("overlay-{}", std::process::id()), None).await?;
+        let mut answer = Answer {
+            client: self.clone(),
+            id: submitted.id,
+            encoding,
+            schema: None,
+            messages: None,
+            next_index: 0,
+            decoded: Vec::new(),
+            partial: false,
+            footer: None,
+            resumable,
+            reconnects: 0,
+        };
+        answer.messages = Some(self.node.stream(submitted.id, 0, None).await?);
+        Ok(answer)
+    }
+
+    /// The node's view of the overlay.
+    pub async fn status(&self, timeout: Duration) -> Result<NodeStatus, Failure> {
+        self.node.node_status(timeout).await
+    }
+
+    /// The node's figures.
+    pub async fn metrics(&self, timeout: Duration) -> Result<Metrics, Failure> {
+        self.node.metrics(timeout).await
+    }
+}
+
+/// An answer that is being read.
+pub struct Answer {
+    client: Client,
+    id: QueryId,
+    encoding: Box<dyn Encoding>,
+    schema: Option<SchemaRef>,
+    messages: Option<BoxStream<'static, Result<ChunkMessage, Failure>>>,
+    next_index: u64,
+    /// Decoded chunks that were not handed out yet, last first.
+    decoded: Vec<RecordBatch>,
+    partial: bool,
+    footer: Option<Footer>,
+    resumable: bool,
+    reconnects: u32,
+}
+
+impl Answer {
+    /// The query's id.
+    pub fn id(&self) -> QueryId {
+        self.id
+    }
+
+    /// The answer's schema, known with its first chunk.
+    pub fn schema(&self) -> Option<&SchemaRef> {
+        self.schema.as_ref()
+    }
+
+    /// Whether a gap was known when the last chunk was sent.
+    pub fn is_partial(&self) -> bool {
+        self.partial
+    }
+
+    /// The end of the answer, once every chunk was read.
+    pub fn footer(&self) -> Option<&Footer> {
+        self.footer.as_ref()
+    }
+
+    /// The next chunk, one batch each; `None` after the last.
+    pub async fn next(&mut self) -> Option<Result<RecordBatch, Failure>> {
+        loop {
+            if let Some(batch) = self.decoded.pop() {
+                return Some(Ok(batch));
+            }
+            if self.footer.is_some() {
+                self.messages = None;
+                return None;
+            }
+            let message = match &mut self.messages {
+                Some(messages) => messages.next().await,
+                None => return None,
+            };
+            let taken = match message {
+                Some(Ok(message)) => self.take(message),
+                Some(Err(failure)) if failure.kind == FailureKind::Unavailable => self.reconnect(failure).await,
+                Some(Err(failure)) => Err(failure),
+                None => Err(Failure::new(
+                    FailureKind::DataLoss,
+                    "NO_FOOTER",
+                    "the answer broke off: it ended without its footer",
+                )),
+            };
+            if let Err(failure) = taken {
+                self.messages = None;
+                return Some(Err(failure));
+            }
+        }
+    }
+
+    fn take(&mut self, message: ChunkMessage) -> Result<(), Failure> {
+        self.reconnects = 0;
+        let damaged = |what: String| Failure::new(FailureKind::DataLoss, "DAMAGED", what);
+        if checksum(&message.data) != message.checksum {
+            return Err(damaged("a message of the answer is damaged: its checksum does not fit".into()));
+        }
+        if !message.schema.is_empty() {
+            self.schema = Some(decode_schema(&message.schema).map_err(|error| damaged(error.to_string()))?);
+        }
+        for meta in &message.chunks {
+            if meta.index != self.next_index {
+                let what = format!("chunk {} arrived where {} was due", meta.index, self.next_index);
+                return Err(damaged(what));
+            }
+            self.next_index += 1;
+        }
+        if !message.chunks.is_empty() {
+            let schema = self.schema.as_ref().ok_or_else(|| damaged("the answer has no schema".into()))?;
+            let batches = self.encoding.decode(&message.data, &message.chunks, schema);
+            self.decoded = batches.map_err(|error| damaged(error.to_string()))?;
+            self.decoded.reverse();
+        }
+        self.partial |= message.partial;
+        self.footer = message.footer;
+        Ok(())
+    }
+
+    async fn reconnect(&mut self, failure: Failure) -> Result<(), Failure> {
+        // A failure that names its reason was said by the Leader; the connection is fine.
+        if !self.resumable || self.reconnects >= RECONNECTS_MAX || !failure.reason.is_empty() {
+            return Err(failure);
+        }
+        tokio::time::sleep(RECONNECT_PAUSE * 2u32.pow(self.reconnects)).await;
+        self.reconnects += 1;
+        match self.client.node.stream(self.id, self.next_index, None).await {
+            Ok(messages) => self.messages = Some(messages),
+            // Counted: the next turn tries again or gives up.
+            Err(again) if again.kind == FailureKind::Unavailable => {
+                self.messages = Some(futures::stream::iter([Err(again)]).boxed());
+            }
+            Err(other) => return Err(other),
+        }
+        Ok(())
+    }
+
+    /// Ends the query, or frees its result. Waits a moment for the Leader; that it cannot be reached is no error here.
+    pub async fn cancel(&mut self) {
+        self.messages = None;
+        let _ = tokio::time::timeout(GOODBYE_TIMEOUT, self.client.node.cancel(self.id)).await;
+    }
+}
