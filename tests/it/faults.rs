@@ -1,0 +1,170 @@
+//! What can happen to the messages of one scan between two nodes.
+
+use std::collections::VecDeque;
+
+use arrow::array::RecordBatch;
+use fastrand::Rng;
+use futures::StreamExt;
+use futures::stream::{self, BoxStream};
+use overlay::delivery::encoding::checksum;
+use overlay::delivery::encoding::zone::{decode_batch, encode_batch};
+use overlay::engine::hop::{RemoteError, ScanStream};
+use overlay::engine::message::{FailureCode, Payload, ScanMessage, ZoneAnswer};
+
+/// One call's fate. Numbers count messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    None,
+    /// Not even the stream begins.
+    Refuse,
+    /// An error after so many messages.
+    CutAfter(usize),
+    /// An end, as if all was said, after so many.
+    EndAfter(usize),
+    /// This message comes twice.
+    Duplicate(usize),
+    /// This message comes some messages later than it should.
+    Delay(usize, usize),
+    /// A byte of this message is another.
+    Damage(usize),
+    /// A byte of every message is another.
+    DamageAll,
+    /// This message never comes.
+    Lose(usize),
+}
+
+impl Fault {
+    pub fn draw(random: &mut Rng) -> Fault {
+        let at = random.usize(0..8);
+        match random.u8(0..9) {
+            0 => Fault::Refuse,
+            1..=3 => Fault::CutAfter(at),
+            4 => Fault::EndAfter(at),
+            5 => Fault::Duplicate(at),
+            6 => Fault::Delay(at, random.usize(1..4)),
+            7 => Fault::Damage(at),
+            _ => Fault::Lose(at),
+        }
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Fault::None => "none",
+            Fault::Refuse => "refuse",
+            Fault::CutAfter(_) => "cut",
+            Fault::EndAfter(_) => "end",
+            Fault::Duplicate(_) => "duplicate",
+            Fault::Delay(..) => "delay",
+            Fault::Damage(_) | Fault::DamageAll => "damage",
+            Fault::Lose(_) => "lose",
+        }
+    }
+
+    pub fn breaks_the_link(self) -> bool {
+        matches!(self, Fault::Refuse | Fault::CutAfter(_))
+    }
+}
+
+pub fn unavailable(message: &str) -> RemoteError {
+    RemoteError { code: FailureCode::Unavailable, message: message.into() }
+}
+
+/// The stream with its fault. Zones of some rows cross in parts, as large ones do.
+pub fn distort(
+    messages: ScanStream,
+    fault: Fault,
+    mut random: Rng,
+) -> BoxStream<'static, Result<ScanMessage, RemoteError>> {
+    let mut state = Distorted { fault, count: 0, held: None };
+    let parted = messages.flat_map(move |message| stream::iter(in_parts(message, &mut random)));
+    let ended = parted.map(Some).chain(stream::iter([None]));
+    ended
+        .scan((), move |(), message| std::future::ready(state.step(message)))
+        .flat_map(stream::iter)
+        .then(|message| async {
+            // Lets the streams of other links in between.
+            tokio::task::yield_now().await;
+            message
+        })
+        .boxed()
+}
+
+struct Distorted {
+    fault: Fault,
+    count: usize,
+    /// A message held back, and for how many more.
+    held: Option<(usize, ScanMessage)>,
+}
+
+impl Distorted {
+    /// What comes out when this goes in; none ends the stream.
+    fn step(&mut self, message: Option<ScanMessage>) -> Option<VecDeque<Result<ScanMessage, RemoteError>>> {
+        let Some(mut message) = message else {
+            return Some(self.held.take().into_iter().map(|(_, message)| Ok(message)).collect());
+        };
+        let at = self.count;
+        self.count += 1;
+        let mut out = VecDeque::new();
+        match self.fault {
+            Fault::CutAfter(end) if at > end => return None,
+            Fault::CutAfter(end) if at == end => return Some([Err(unavailable("the link was cut"))].into()),
+            Fault::EndAfter(end) if at >= end => return None,
+            Fault::Lose(lost) if at == lost => return Some(out),
+            Fault::Delay(late, by) if at == late => {
+                self.held = Some((by, message));
+                return Some(out);
+            }
+            Fault::Duplicate(twice) if at == twice => out.push_back(Ok(message.clone())),
+            Fault::Damage(damaged) if at == damaged => damage(&mut message),
+            Fault::DamageAll => damage(&mut message),
+            _ => {}
+        }
+        out.push_back(Ok(message));
+        match self.held.take() {
+            Some((1, message)) => out.push_back(Ok(message)),
+            Some((by, message)) => self.held = Some((by - 1, message)),
+            None => {}
+        }
+        Some(out)
+    }
+}
+
+fn damage(message: &mut ScanMessage) {
+    let ScanMessage::Zones(answers) = message else { return };
+    for answer in answers {
+        if let Payload::Ipc { bytes, .. } = &mut answer.payload {
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+        }
+    }
+}
+
+/// The rows of an answer, without any check.
+pub fn decoded(answer: &ZoneAnswer) -> Option<RecordBatch> {
+    match &answer.payload {
+        Payload::None => None,
+        Payload::Batch(batch) => Some(batch.clone()),
+        Payload::Ipc { bytes, .. } => decode_batch(bytes).ok(),
+    }
+}
+
+/// The message, or two for an answer that is cut in two parts.
+fn in_parts(message: ScanMessage, random: &mut Rng) -> Vec<ScanMessage> {
+    let ScanMessage::Zones(answers) = &message else { return vec![message] };
+    let [answer] = answers.as_slice() else { return vec![message] };
+    let is_ipc = matches!(answer.payload, Payload::Ipc { .. });
+    let Some(batch) = decoded(answer).filter(|batch| is_ipc && answer.last && answer.part == 0 && batch.num_rows() > 1)
+    else {
+        return vec![message];
+    };
+    if random.bool() {
+        return vec![message];
+    }
+    let cut = random.usize(1..batch.num_rows());
+    let part = |part: u32, from: usize, rows: usize| {
+        let bytes = encode_batch(&batch.slice(from, rows)).expect("it was encoded before");
+        let payload = Payload::Ipc { xxh3: checksum(&bytes), bytes };
+        ScanMessage::Zones(vec![ZoneAnswer { part, last: part == 1, rows: rows as u64, payload, ..answer.clone() }])
+    };
+    vec![part(0, 0, cut), part(1, cut, batch.num_rows() - cut)]
+}

@@ -1,0 +1,24 @@
+//! The one integration binary: questions put to whole nodes in this process, to the engine across a graph of them, and
+//! to the programs as they are installed, with answers computed from the CSV text.
+
+mod answers;
+mod asking;
+mod chunks;
+mod cluster;
+mod coverage;
+mod csv_text;
+mod exactly_once;
+mod failures;
+mod faults;
+mod imports;
+mod oracle;
+#[cfg(unix)]
+mod processes;
+#[cfg(unix)]
+mod program;
+#[cfg(unix)]
+mod real_data;
+mod refusals;
+mod rows;
+mod sql;
+mod world;
