@@ -138,6 +138,8 @@ pub struct Reader {
     /// How each partition of the running attempt was asked for.
     asked: BTreeMap<PartitionId, Order>,
     skipped: BTreeSet<PartitionId>,
+    /// Rows of these came damaged in the running attempt.
+    damaged: BTreeSet<PartitionId>,
     gaps: BTreeMap<PartitionId, Gap>,
     work: Vec<NodeWork>,
     /// What the answers of the running attempt say of nodes that did not come to their end yet.
@@ -160,6 +162,7 @@ impl Reader {
             running: None,
             asked: BTreeMap::new(),
             skipped: BTreeSet::new(),
+            damaged: BTreeSet::new(),
             gaps: BTreeMap::new(),
             work: Vec::new(),
             unfinished: BTreeMap::new(),
@@ -300,6 +303,7 @@ impl Reader {
                 let route =
                     self.asked.get(&answer.partition).map_or_else(Vec::new, |order| order.path.nodes().to_vec());
                 let gap = Gap { node: Some(answer.node), route, code: FailureCode::DataLoss, message };
+                self.damaged.insert(answer.partition);
                 self.gaps.insert(answer.partition, gap);
             }
         }
@@ -360,19 +364,17 @@ impl Reader {
     fn end_attempt(&mut self) {
         self.running = None;
         self.acceptance.end_attempt();
-        let progressed = self.acceptance.accepted_zones() > self.zones_before;
-        self.zones_before = self.acceptance.accepted_zones();
-        let unanswered: Vec<Order> = self
-            .acceptance
-            .missing()
-            .into_keys()
-            // Skipped for a limit that then was not reached: nobody failed, so the same holder may be asked again. But
-            // an attempt that brought nothing new counts, or rows that are damaged each time were asked for for ever.
-            .filter(|id| !(progressed && self.skipped.contains(id)))
-            .filter_map(|id| self.asked.get(&id).cloned())
-            .collect();
+        let missing: Vec<PartitionId> = self.acceptance.missing().into_keys().collect();
+        // Skipped for a limit that then was not reached: nobody failed, so the same holder may be asked again.
+        let is_excused = |id: &PartitionId| self.skipped.contains(id) && !self.damaged.contains(id);
+        // But where nothing new came and nobody failed, all count: else they were skipped and asked for for ever.
+        let stuck = self.acceptance.accepted_zones() == self.zones_before && missing.iter().all(is_excused);
+        let unanswered = missing.iter().filter(|id| stuck || !is_excused(id));
+        let unanswered: Vec<Order> = unanswered.filter_map(|id| self.asked.get(id).cloned()).collect();
         self.tried.record(&unanswered);
+        self.zones_before = self.acceptance.accepted_zones();
         self.skipped.clear();
+        self.damaged.clear();
         self.attempt += 1;
     }
 
