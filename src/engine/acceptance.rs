@@ -48,6 +48,8 @@ struct Progress {
     open: usize,
     rows_scanned: u64,
     how: Option<How>,
+    /// Accepted rows that wait for the rest of the partition.
+    held: Vec<RecordBatch>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,6 +78,9 @@ struct Cut {
 #[derive(Debug)]
 pub struct Acceptance {
     limit: Option<u64>,
+    /// Rows are released a whole partition at a time, or when the limit is reached: where a partition may be reported
+    /// as missing, none of its rows may have gone out before.
+    whole_partitions: bool,
     accepted_rows: u64,
     accepted_zones: u64,
     partitions: BTreeMap<PartitionId, Progress>,
@@ -86,10 +91,16 @@ pub struct Acceptance {
 
 impl Acceptance {
     /// Expects every zone of these partitions; the rows are those of the manifest, where known.
-    pub fn new(partitions: impl IntoIterator<Item = (PartitionId, Option<u64>)>, limit: Option<u64>) -> Acceptance {
+    /// With `whole_partitions`, rows of a partition go out together or not at all.
+    pub fn new(
+        partitions: impl IntoIterator<Item = (PartitionId, Option<u64>)>,
+        limit: Option<u64>,
+        whole_partitions: bool,
+    ) -> Acceptance {
         let progress = |rows_named| Progress { rows_named, ..Progress::default() };
         Acceptance {
             limit,
+            whole_partitions,
             accepted_rows: 0,
             accepted_zones: 0,
             partitions: partitions.into_iter().map(|(id, rows)| (id, progress(rows))).collect(),
@@ -163,6 +174,10 @@ impl Acceptance {
             if self.interest(&cut.answer, cut.attempt)? == Interest::Wanted {
                 released.extend(self.accept(&cut.answer, cut.rows, cut.attempt)?);
             }
+        }
+        if self.satisfied() {
+            // Nothing will be missing any more.
+            released.extend(self.partitions.values_mut().flat_map(|progress| std::mem::take(&mut progress.held)));
         }
         Ok(released)
     }
@@ -257,7 +272,12 @@ impl Acceptance {
         }
         let wanted = left.map_or(answer.rows, |left| left.min(answer.rows));
         self.accepted_rows += wanted;
-        Ok(first_rows(rows, wanted as usize))
+        let rows = first_rows(rows, wanted as usize);
+        if !self.whole_partitions {
+            return Ok(rows);
+        }
+        progress.held.extend(rows);
+        Ok(if progress.open == 0 { std::mem::take(&mut progress.held) } else { Vec::new() })
     }
 }
 
@@ -314,7 +334,7 @@ mod tests {
 
     #[test]
     fn a_zone_is_released_once_whoever_sends_it() {
-        let mut acceptance = Acceptance::new([(id(1), Some(20))], None);
+        let mut acceptance = Acceptance::new([(id(1), Some(20))], None, false);
         let (answer, batch) = zone(1, 0, 4);
         assert_eq!(rows(&acceptance.offer(answer.clone(), batch.clone(), 0).unwrap()), 4);
         let other = ZoneAnswer { node: "C".into(), ..answer.clone() };
@@ -327,7 +347,7 @@ mod tests {
     #[test]
     fn a_partition_is_answered_when_its_rows_are_those_of_the_manifest() {
         for (named, fits) in [(Some(20), true), (None, true), (Some(21), false), (Some(10), false)] {
-            let mut acceptance = Acceptance::new([(id(1), named)], None);
+            let mut acceptance = Acceptance::new([(id(1), named)], None, false);
             let (first, batch) = zone(1, 0, 0);
             acceptance.offer(first, batch, 0).unwrap();
             let (second, batch) = zone(1, 1, 3);
@@ -342,7 +362,7 @@ mod tests {
 
     #[test]
     fn a_partition_that_was_not_asked_for_is_refused() {
-        let mut acceptance = Acceptance::new([(id(1), None)], None);
+        let mut acceptance = Acceptance::new([(id(1), None)], None, false);
         let (answer, batch) = zone(2, 0, 1);
         assert!(matches!(acceptance.offer(answer, batch, 0), Err(Violation::WrongPartition { .. })));
         let (mut answer, batch) = zone(1, 2, 1);
@@ -355,7 +375,7 @@ mod tests {
 
     #[test]
     fn parts_wait_for_the_last_and_a_lost_part_leaves_the_zone_open() {
-        let mut acceptance = Acceptance::new([(id(1), None)], None);
+        let mut acceptance = Acceptance::new([(id(1), None)], None, false);
         let part = |part, last| {
             let (mut answer, batch) = zone(1, 0, 2);
             (answer.part, answer.last) = (part, last);
@@ -374,7 +394,7 @@ mod tests {
 
     #[test]
     fn a_cut_zone_counts_only_when_it_fills_the_limit() {
-        let mut acceptance = Acceptance::new([(id(1), None), (id(2), None)], Some(6));
+        let mut acceptance = Acceptance::new([(id(1), None), (id(2), None)], Some(6), false);
         let (mut cut, batch) = zone(1, 0, 4);
         cut.cut = true;
         assert_eq!(rows(&acceptance.offer(cut, batch, 0).unwrap()), 0);
@@ -382,12 +402,30 @@ mod tests {
         assert_eq!(rows(&acceptance.offer(whole, batch, 0).unwrap()), 6, "3, then 3 of the 4 held aside");
         assert!(acceptance.satisfied());
 
-        let mut acceptance = Acceptance::new([(id(1), None)], Some(6));
+        let mut acceptance = Acceptance::new([(id(1), None)], Some(6), false);
         let (mut cut, batch) = zone(1, 0, 4);
         cut.cut = true;
         acceptance.offer(cut, batch, 0).unwrap();
         acceptance.end_attempt();
         assert_eq!(acceptance.missing(), BTreeMap::from([(id(1), vec![])]));
         assert_eq!(acceptance.accepted_rows(), 0);
+    }
+
+    #[test]
+    fn where_gaps_are_allowed_a_partition_goes_out_whole_or_not_at_all() {
+        let mut acceptance = Acceptance::new([(id(1), None), (id(2), None)], None, true);
+        for (zone_index, released) in [(1, 0), (0, 7)] {
+            let (mut answer, batch) = zone(1, zone_index, 3 + u64::from(zone_index));
+            answer.zone = zone_index;
+            assert_eq!(rows(&acceptance.offer(answer, batch, 0).unwrap()), released);
+        }
+        let (half, batch) = zone(2, 0, 5);
+        assert_eq!(rows(&acceptance.offer(half, batch, 0).unwrap()), 0, "the other half may stay missing");
+
+        let mut acceptance = Acceptance::new([(id(1), None), (id(2), None)], Some(6), true);
+        let (half, batch) = zone(1, 0, 4);
+        assert_eq!(rows(&acceptance.offer(half, batch, 0).unwrap()), 0);
+        let (half, batch) = zone(2, 0, 4);
+        assert_eq!(rows(&acceptance.offer(half, batch, 0).unwrap()), 6, "the limit is reached: nothing else is needed");
     }
 }

@@ -153,7 +153,7 @@ impl Reader {
     pub fn new(context: Arc<QueryContext>, spec: LeafSpec) -> Reader {
         let expected = spec.partitions.iter().map(|partition| (partition.id, partition.stats.as_ref().map(|s| s.rows)));
         Reader {
-            acceptance: Acceptance::new(expected.collect::<Vec<_>>(), spec.limit),
+            acceptance: Acceptance::new(expected.collect::<Vec<_>>(), spec.limit, context.allow_partial),
             context,
             spec,
             tried: Tried::default(),
