@@ -56,14 +56,14 @@ pub async fn keep_link(
             }
         };
         membership.at_least_incarnation(greeted.newest_incarnation);
-        membership.greeted(&neighbor, greeted.incarnation);
+        membership.greeted(&neighbor, greeted.nonce);
         loop {
             // Marked before reading, so that what comes in between wakes the next round.
             news.mark_unchanged();
             let outgoing = membership.outgoing(&neighbor);
             match link.announce(outgoing.news.clone(), EXCHANGE_TIMEOUT).await {
                 Ok(answer) => {
-                    let restarted = answer.incarnation != greeted.incarnation;
+                    let restarted = answer.nonce != greeted.nonce;
                     membership.told(&neighbor, &outgoing, &answer);
                     if restarted {
                         continue 'greet;

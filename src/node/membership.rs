@@ -42,6 +42,7 @@ const PLACEMENT_FILE: &str = "placement.json";
 pub struct Membership {
     me: NodeId,
     config: Arc<Config>,
+    nonce: u64,
     /// Who should speak of which dates.
     expected: Expected,
     clock: Clock,
@@ -76,7 +77,8 @@ struct State {
 struct Neighbor {
     /// The last good exchange.
     heard: Option<Duration>,
-    incarnation: Option<u64>,
+    /// The process that answered last, by its nonce.
+    process: Option<u64>,
     /// Origins whose newest announcement it has not been sent.
     unsent: BTreeSet<NodeId>,
     /// The digest of the known list that it was sent last, by origin.
@@ -97,6 +99,7 @@ impl Membership {
         clock: Clock,
         state_dir: StateDir,
         known: Option<Vec<KnownPartition>>,
+        nonce: u64,
     ) -> Result<Membership, super::state_dir::StateError> {
         let incarnation = state_dir.next_incarnation()?;
         let stored: StoredManifest = state_dir.load(MANIFEST_FILE)?.unwrap_or_default();
@@ -124,6 +127,7 @@ impl Membership {
         };
         let membership = Membership {
             me,
+            nonce,
             expected: Expected { members: config.all_data_members(), ranges: config.team_ranges() },
             config,
             clock,
@@ -154,6 +158,11 @@ impl Membership {
     /// The folder with this node's files.
     pub fn state_dir(&self) -> &StateDir {
         &self.state_dir
+    }
+
+    /// The random number of this process.
+    pub fn nonce(&self) -> u64 {
+        self.nonce
     }
 
     /// This start of this node.
@@ -263,7 +272,7 @@ impl Membership {
             }
             self.bump();
         }
-        Ok(NewsAnswer { wanted, incarnation })
+        Ok(NewsAnswer { wanted, nonce: self.nonce })
     }
 
     /// Acts on what a node now says: the Leader remembers it, everybody follows the Leader's placement.
@@ -425,7 +434,7 @@ impl Membership {
             let Some(entry) = state.neighbors.get_mut(neighbor) else { return };
             let was_live = entry.is_live(now);
             entry.heard = Some(now);
-            entry.incarnation = Some(answer.incarnation);
+            entry.process = Some(answer.nonce);
             entry.sent_known.extend(outgoing.origins.iter().cloned());
             for origin in &answer.wanted {
                 entry.sent_known.remove(origin);
@@ -442,12 +451,12 @@ impl Membership {
     }
 
     /// The neighbour said hello back: everything alive is news to it.
-    pub fn greeted(&self, neighbor: &NodeId, incarnation: u64) {
+    pub fn greeted(&self, neighbor: &NodeId, nonce: u64) {
         let mut state = self.lock();
         state.refusal = None;
         let origins: BTreeSet<NodeId> = state.announcements.iter().map(|a| a.origin.clone()).collect();
         if let Some(entry) = state.neighbors.get_mut(neighbor) {
-            entry.incarnation = Some(incarnation);
+            entry.process = Some(nonce);
             entry.sent_known.clear();
             entry.unsent = origins;
         }
@@ -479,11 +488,11 @@ impl Membership {
         self.lock().refusal = Some(refusal);
     }
 
-    /// The incarnation a neighbour had at the last exchange, while its link is live.
-    pub fn live_incarnation(&self, neighbor: &NodeId) -> Option<u64> {
+    /// The process, by its nonce, that a neighbour was at the last exchange, while its link is live.
+    pub fn live_process(&self, neighbor: &NodeId) -> Option<u64> {
         let now = (self.clock)();
         let state = self.lock();
-        state.neighbors.get(neighbor).filter(|entry| entry.is_live(now)).and_then(|entry| entry.incarnation)
+        state.neighbors.get(neighbor).filter(|entry| entry.is_live(now)).and_then(|entry| entry.process)
     }
 
     /// The highest incarnation ever heard of a node.

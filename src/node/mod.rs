@@ -152,9 +152,10 @@ impl Node {
             .build()
             .map_err(|error| engine_error(&error))?;
 
+        let nonce = getrandom::u64().map_err(|error| engine_error(&error))?;
         let known = data.as_ref().map(|data| data.known().to_vec());
         let membership =
-            Arc::new(Membership::new(id.clone(), Arc::clone(&config), Arc::clone(&clock), state_dir, known)?);
+            Arc::new(Membership::new(id.clone(), Arc::clone(&config), Arc::clone(&clock), state_dir, known, nonce)?);
         let store = Arc::new(Store::default());
         let links = Arc::new(PeerLinks::default());
         let memory = usize::try_from(config.limits.memory_bytes_max).unwrap_or(usize::MAX);
@@ -213,6 +214,7 @@ impl Node {
         let hello = Hello {
             process_id: id.clone(),
             incarnation: membership.instance().incarnation,
+            nonce,
             fingerprint: fingerprint.keys().clone(),
             adopted: false,
         };

@@ -50,17 +50,18 @@ impl PeerService for Peers {
         if !is_neighbor || hello.adopted {
             return refuse("NOT_A_NEIGHBOR", format!("{me} has no link to {} in its configuration", hello.process_id));
         }
-        if let Some(before) = self.membership.live_incarnation(&hello.process_id)
-            && before != hello.incarnation
+        if let Some(before) = self.membership.live_process(&hello.process_id)
+            && before != hello.nonce
             && self.still_answers(&hello.process_id, before).await
         {
-            let message = format!("another process runs as {} (start {before})", hello.process_id);
+            let message = format!("another process runs as {} already", hello.process_id);
             return Err(Failure::new(FailureKind::AlreadyExists, "ID_IN_USE", message).at(me));
         }
         Ok(HelloAnswer {
             process_id: me.clone(),
             incarnation: self.membership.instance().incarnation,
             newest_incarnation: self.membership.newest_incarnation(&hello.process_id),
+            nonce: self.membership.nonce(),
         })
     }
 
@@ -103,17 +104,18 @@ impl PeerService for Peers {
 }
 
 impl Peers {
-    /// Whether the process that this node has a live link to is still the one of that start.
-    async fn still_answers(&self, id: &NodeId, incarnation: u64) -> bool {
+    /// Whether the process that this node has a live link to is still that one.
+    async fn still_answers(&self, id: &NodeId, nonce: u64) -> bool {
         let Some(link) = self.links.get(id) else { return false };
         let me = self.membership.instance();
         let probe = Hello {
             process_id: me.id,
             incarnation: me.incarnation,
+            nonce: self.membership.nonce(),
             fingerprint: self.fingerprint.keys().clone(),
             adopted: false,
         };
-        link.hello(probe, PROBE_TIMEOUT).await.is_ok_and(|answer| answer.incarnation == incarnation)
+        link.hello(probe, PROBE_TIMEOUT).await.is_ok_and(|answer| answer.nonce == nonce)
     }
 }
 

@@ -84,6 +84,7 @@ impl PeerLink {
             incarnation: hello.incarnation,
             fingerprint: hello.fingerprint.into_iter().collect(),
             kind: kind.into(),
+            nonce: hello.nonce,
         };
         let mut client = self.client.clone();
         let reply = within(timeout, client.hello(message)).await?;
@@ -91,6 +92,7 @@ impl PeerLink {
             process_id: NodeId::from(reply.process_id.as_str()),
             incarnation: reply.incarnation,
             newest_incarnation: reply.newest_incarnation,
+            nonce: reply.nonce,
         })
     }
 
@@ -103,7 +105,7 @@ impl PeerLink {
         };
         let mut client = self.client.clone();
         let reply = within(timeout, client.announce(message)).await?;
-        Ok(NewsAnswer { wanted: nodes(reply.wanted), incarnation: reply.incarnation })
+        Ok(NewsAnswer { wanted: nodes(reply.wanted), nonce: reply.nonce })
     }
 
     async fn scan(
@@ -203,5 +205,5 @@ pub(super) fn news_from_wire(request: wire::AnnounceRequest) -> Result<News, Fai
 }
 
 pub(super) fn news_answer_to_wire(answer: NewsAnswer) -> wire::AnnounceReply {
-    wire::AnnounceReply { wanted: names(&answer.wanted), incarnation: answer.incarnation }
+    wire::AnnounceReply { wanted: names(&answer.wanted), nonce: answer.nonce }
 }

@@ -87,6 +87,7 @@ impl Peer for PeerWire {
         let hello = Hello {
             process_id: NodeId::from(request.process_id.as_str()),
             incarnation: request.incarnation,
+            nonce: request.nonce,
             adopted: request.kind() == wire::LinkKind::Adopted,
             fingerprint: request.fingerprint.into_iter().collect(),
         };
@@ -95,6 +96,7 @@ impl Peer for PeerWire {
             process_id: answer.process_id.to_string(),
             incarnation: answer.incarnation,
             newest_incarnation: answer.newest_incarnation,
+            nonce: answer.nonce,
         }))
     }
 

@@ -20,6 +20,8 @@ use crate::routing::announcements::Announcement;
 pub struct Hello {
     pub process_id: NodeId,
     pub incarnation: u64,
+    /// A random number of this process: tells two processes with one id apart, whatever they count.
+    pub nonce: u64,
     /// Key path to a digest of its value, for everything that must agree.
     pub fingerprint: BTreeMap<String, u64>,
     /// Not in the configured graph.
@@ -31,6 +33,8 @@ pub struct Hello {
 pub struct HelloAnswer {
     pub process_id: NodeId,
     pub incarnation: u64,
+    /// A random number of this process: tells two processes with one id apart, whatever they count.
+    pub nonce: u64,
     /// The highest incarnation ever heard of the caller.
     pub newest_incarnation: u64,
 }
@@ -48,7 +52,8 @@ pub struct News {
 pub struct NewsAnswer {
     /// Origins whose list of known partitions is wanted in full.
     pub wanted: Vec<NodeId>,
-    pub incarnation: u64,
+    /// A random number of this process: tells two processes with one id apart, whatever they count.
+    pub nonce: u64,
 }
 
 /// For neighbours.
