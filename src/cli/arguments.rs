@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use overlay_ingest::Date;
 
+use crate::delivery::chunking;
 use crate::delivery::encoding::ENCODINGS;
+use crate::leader::fairness;
+use crate::routing::forwarding;
 
 /// A columnar analytics engine behind an overlay network.
 ///
@@ -86,17 +89,14 @@ pub struct NodeArgs {
 /// Settings of the configuration file that a flag can replace. Strategies count on the Leader.
 #[derive(Debug, Args, Clone, Default)]
 pub struct OverrideArgs {
-    /// round_robin or parallel: which neighbor is asked first, and how many at once
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", help = forwarding_help())]
     pub forwarding_strategy: Option<String>,
     /// Ask all next hops at once instead of one after the other
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     pub async_forwarding: Option<bool>,
-    /// fixed, adaptive or query_based: how answers are cut
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", help = chunking_help())]
     pub chunking_strategy: Option<String>,
-    /// strict: which query starts next
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", help = fairness_help())]
     pub fairness_strategy: Option<String>,
     /// Rows of a chunk, the base of every chunking strategy
     #[arg(long, value_name = "ROWS")]
@@ -107,6 +107,28 @@ pub struct OverrideArgs {
     /// The data set's folder
     #[arg(long, value_name = "DIR")]
     pub dataset_root: Option<PathBuf>,
+}
+
+/// What a family is for, and its members, from the family's own table.
+fn family_help<'a>(what: &str, table: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+    let lines: Vec<String> = table.map(|(name, help)| format!("{name}: {help}")).collect();
+    format!("{what} [{}]", lines.join("; "))
+}
+
+fn forwarding_help() -> String {
+    family_help("Who is asked in which order", forwarding::STRATEGIES.iter().map(|line| (line.name, line.help)))
+}
+
+fn chunking_help() -> String {
+    family_help("How answers are cut", chunking::STRATEGIES.iter().map(|line| (line.name, line.help)))
+}
+
+fn fairness_help() -> String {
+    family_help("Which query starts next", fairness::STRATEGIES.iter().map(|line| (line.name, line.help)))
+}
+
+fn encoding_help() -> String {
+    family_help("How chunks travel", ENCODINGS.iter().map(|line| (line.name, line.help)))
 }
 
 #[derive(Debug, Args)]
@@ -258,8 +280,7 @@ pub struct AnswerArgs {
     /// Give up after so many seconds; default: the Leader's deadline_s
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub timeout: Option<f64>,
-    /// How chunks travel: arrow_ipc or json
-    #[arg(long, default_value = "arrow_ipc", value_name = "NAME", value_parser = encoding)]
+    #[arg(long, default_value = "arrow_ipc", value_name = "NAME", value_parser = encoding, help = encoding_help())]
     pub encoding: &'static str,
     /// Ask the data of this host, without the overlay: a reference
     #[arg(long)]

@@ -156,6 +156,17 @@ impl Run {
         ZoneFilter::new(predicate, self.request.projection.clone(), &self.hop.schema)
     }
 
+    /// The account of this node, before it did anything.
+    fn no_work(&self) -> NodeWork {
+        NodeWork {
+            node: self.hop.me.clone(),
+            route: self.request.hops.clone(),
+            cpu: Duration::ZERO,
+            rows_scanned: 0,
+            bytes_scanned: 0,
+        }
+    }
+
     /// This node's own partitions.
     fn own(self: &Arc<Self>, partitions: Vec<PartitionId>) -> ScanStream {
         let filter = match self.filter() {
@@ -187,13 +198,7 @@ impl Run {
             output: self.output,
             part_bytes_max: PART_BYTES_MAX,
         };
-        let work = NodeWork {
-            node: self.hop.me.clone(),
-            route: self.request.hops.clone(),
-            cpu: Duration::ZERO,
-            rows_scanned: 0,
-            bytes_scanned: 0,
-        };
+        let work = self.no_work();
         let run = Arc::clone(self);
         let scanned =
             stream::unfold((Some((jobs.run(held).boxed(), work, Vec::new())), run), |(state, run)| async move {
@@ -254,14 +259,7 @@ impl Run {
         }
         let limit = self.remaining.left();
         if limit == Some(0) {
-            let work = NodeWork {
-                node: self.hop.me.clone(),
-                route: self.request.hops.clone(),
-                cpu: Duration::ZERO,
-                rows_scanned: 0,
-                bytes_scanned: 0,
-            };
-            return one(ScanMessage::Done { work, skipped: partitions });
+            return one(ScanMessage::Done { work: self.no_work(), skipped: partitions });
         }
         let zones: BTreeMap<_, _> =
             partitions.iter().filter_map(|id| self.request.zones.get(id).map(|zones| (*id, zones.clone()))).collect();

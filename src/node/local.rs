@@ -100,7 +100,7 @@ impl LocalOverlay {
             hop: Arc::clone(&self.hop),
             overview: Arc::new(OnlyHere(Arc::clone(&self.hop))),
             partitions: Arc::clone(&self.partitions),
-            forwarding: Arc::from((forwarding::STRATEGIES[0].new)()),
+            forwarding: Arc::from((forwarding::STRATEGIES[0].make)()),
             asynchronous: false,
             turn: 0,
             allow_partial: false,

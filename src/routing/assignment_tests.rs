@@ -171,7 +171,7 @@ fn on_any_graph_every_partition_that_can_be_reached_is_scanned_once() {
         let reachable = live.reachable(&snapshot.reader);
         let wanted = partitions(0..30);
         for entry in STRATEGIES {
-            let assignment = assign(&snapshot, &wanted, &*(entry.new)(), true, random.u64(..), &Tried::default());
+            let assignment = assign(&snapshot, &wanted, &*(entry.make)(), true, random.u64(..), &Tried::default());
             let mut scans = Vec::new();
             follow(&snapshot.reader, assignment.orders.clone(), &mut scans);
             let in_orders: Vec<PartitionId> = assignment.orders.iter().flat_map(|o| o.partitions.clone()).collect();
@@ -222,7 +222,7 @@ fn retries_end_after_each_holder_was_asked_over_two_paths_if_there_are_two() {
         let mut tried = Tried::default();
         let mut paths: BTreeMap<NodeId, Vec<Path>> = BTreeMap::new();
         for attempt in 0.. {
-            let assignment = assign(&snapshot, &wanted, &*(strategy.new)(), true, attempt, &tried);
+            let assignment = assign(&snapshot, &wanted, &*(strategy.make)(), true, attempt, &tried);
             let Some(order) = assignment.orders.first() else { break };
             paths.entry(order.path.holder().clone()).or_default().push(order.path.clone());
             tried.record(&assignment.orders);

@@ -176,7 +176,7 @@ pub fn make(seed: u64, engine: &Engine, always: Option<Fault>) -> (World, Hops) 
         rows,
         liars,
         seen,
-        forwarding: Arc::from((strategy.new)()),
+        forwarding: Arc::from((strategy.make)()),
         asynchronous: random.bool(),
         counted: random.u8(0..4) > 0,
     };

@@ -41,29 +41,29 @@ pub trait Forwarding: Send + Sync {
 }
 
 /// One strategy as the configuration, `--help`, tests and benches see it.
-pub struct Entry {
+pub struct Strategy {
     pub name: &'static str,
-    pub new: fn() -> Box<dyn Forwarding>,
+    pub make: fn() -> Box<dyn Forwarding>,
     pub help: &'static str,
 }
 
 /// Every strategy there is; the first is the default of the configuration.
-pub const STRATEGIES: &[Entry] = &[
-    Entry {
+pub const STRATEGIES: &[Strategy] = &[
+    Strategy {
         name: "round_robin",
-        new: || Box::new(round_robin::RoundRobin),
+        make: || Box::new(round_robin::RoundRobin),
         help: "the first hop and the holder rotate from query to query",
     },
-    Entry {
+    Strategy {
         name: "parallel",
-        new: || Box::new(parallel::Parallel),
+        make: || Box::new(parallel::Parallel),
         help: "all hops at once, each partition from its nearest holder",
     },
 ];
 
 /// The strategy of that name.
 pub fn by_name(name: &str) -> Option<Box<dyn Forwarding>> {
-    STRATEGIES.iter().find(|entry| entry.name == name).map(|entry| (entry.new)())
+    STRATEGIES.iter().find(|entry| entry.name == name).map(|entry| (entry.make)())
 }
 
 #[cfg(test)]
@@ -108,12 +108,12 @@ mod tests {
     #[test]
     fn every_strategy_keeps_the_contract() {
         for entry in STRATEGIES {
-            let strategy = (entry.new)();
+            let strategy = (entry.make)();
             assert_eq!(strategy.name(), entry.name);
             assert!(!entry.help.is_empty());
             assert_eq!(by_name(entry.name).expect("it is in the table").name(), entry.name);
             let seen = look_at(&*strategy);
-            assert_eq!(seen, look_at(&*(entry.new)()), "{}: no state", entry.name);
+            assert_eq!(seen, look_at(&*(entry.make)()), "{}: no state", entry.name);
             assert!(seen.most_in_flight.iter().all(|most| *most >= 1));
             let only = [candidate("B", 9, 3)];
             for turn in [0, 1, u64::MAX] {
@@ -130,7 +130,7 @@ mod tests {
     fn any_two_strategies_differ() {
         for (i, a) in STRATEGIES.iter().enumerate() {
             for b in &STRATEGIES[i + 1..] {
-                assert_ne!(look_at(&*(a.new)()), look_at(&*(b.new)()), "{} and {}", a.name, b.name);
+                assert_ne!(look_at(&*(a.make)()), look_at(&*(b.make)()), "{} and {}", a.name, b.name);
             }
         }
     }
