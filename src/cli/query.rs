@@ -80,7 +80,7 @@ fn read_statement(from: impl Read) -> std::io::Result<String> {
 
 fn run(common: &Common, ask: Ask, answer: &AnswerArgs) -> Result<Exit, CliError> {
     let runtime = target::runtime()?;
-    let (footer, rows) = if answer.local {
+    let footer = if answer.local {
         let target = Target::read(common, &OverrideArgs::default())?;
         runtime.block_on(ask_local(&target, &ask, answer))
     } else {
@@ -91,7 +91,6 @@ fn run(common: &Common, ask: Ask, answer: &AnswerArgs) -> Result<Exit, CliError>
         asked
     }?;
     let Some(footer) = footer else { return Ok(Exit::OK) };
-    debug_assert_eq!(footer.rows, rows);
     if !answer.quiet {
         // A closed stderr is no reason to fail.
         let _ = std::io::stderr().write_all(footer::render(&footer, answer.local).as_bytes());
@@ -127,7 +126,7 @@ impl Printer<'_> {
     }
 }
 
-async fn ask_leader(client: &Client, ask: Ask, answer: &AnswerArgs) -> Result<(Option<Footer>, u64), CliError> {
+async fn ask_leader(client: &Client, ask: Ask, answer: &AnswerArgs) -> Result<Option<Footer>, CliError> {
     let timeout = answer.timeout.map(Duration::from_secs_f64);
     let spec = QuerySpec {
         ask,
@@ -183,7 +182,7 @@ async fn ask_leader(client: &Client, ask: Ask, answer: &AnswerArgs) -> Result<(O
             Ok(()) => {}
             Err(WriteError::Closed) => {
                 stream.cancel().await;
-                return Ok((None, 0));
+                return Ok(None);
             }
             Err(WriteError::Failed(why)) => {
                 stream.cancel().await;
@@ -202,17 +201,22 @@ fn no_answer(client: &Client) -> CliError {
         .hint("give it more time with --timeout SECONDS, or look with `overlay status`")
 }
 
-fn close(printer: Printer<'_>, footer: Option<Footer>) -> Result<(Option<Footer>, u64), CliError> {
-    let Some(writer) = printer.writer else { return Ok((footer, 0)) };
-    let rows = writer.rows();
+/// The answer is whole if its rows are those that its footer counts; then what was written is closed and named.
+fn close(mut printer: Printer<'_>, footer: Option<Footer>) -> Result<Option<Footer>, CliError> {
+    let rows = printer.writer.as_ref().map_or(0, RowWriter::rows);
+    if let Some(counted) = footer.as_ref().map(|footer| footer.rows).filter(|counted| *counted != rows) {
+        let error = CliError::new(Exit::FAILED, format!("{rows} rows came, the footer counts {counted}"));
+        return Err(printer.abandon(error.hint("do not use this answer, and report it")));
+    }
+    let Some(writer) = printer.writer else { return Ok(footer) };
     match writer.finish() {
-        Ok(()) => Ok((footer, rows)),
-        Err(WriteError::Closed) => Ok((None, rows)),
+        Ok(()) => Ok(footer),
+        Err(WriteError::Closed) => Ok(None),
         Err(WriteError::Failed(why)) => Err(CliError::new(Exit::FAILED, format!("writing failed: {why}"))),
     }
 }
 
-async fn ask_local(target: &Target, ask: &Ask, answer: &AnswerArgs) -> Result<(Option<Footer>, u64), CliError> {
+async fn ask_local(target: &Target, ask: &Ask, answer: &AnswerArgs) -> Result<Option<Footer>, CliError> {
     let config = Arc::clone(&target.config);
     let opened = tokio::task::spawn_blocking(move || LocalOverlay::open(&config)).await;
     let local = opened.map_err(|error| CliError::caused(Exit::FAILED, "loading was interrupted", &error))?.map_err(
@@ -238,7 +242,7 @@ async fn ask_local(target: &Target, ask: &Ask, answer: &AnswerArgs) -> Result<(O
     });
     match answered.await {
         Ok(footer) => close(printer, Some(footer)),
-        Err(_) if closed => Ok((None, 0)),
+        Err(_) if closed => Ok(None),
         Err(failure) => Err(printer.abandon(CliError::from_failure(&failure, "this process"))),
     }
 }
