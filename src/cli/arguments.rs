@@ -70,8 +70,11 @@ pub enum Command {
 
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
-    /// Read the file of --config and report everything that is wrong with it
-    Check,
+    /// Read a configuration file and report everything that is wrong with it
+    Check {
+        /// Default: the file of --config
+        file: Option<PathBuf>,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -240,6 +243,12 @@ fn bbox(text: &str) -> Result<Bbox, String> {
     };
     if numbers.iter().any(|number| !number.is_finite()) {
         return Err("the numbers must be finite".to_owned());
+    }
+    if !(-90.0..=90.0).contains(&south) || !(-90.0..=90.0).contains(&north) {
+        return Err("south and north are degrees of latitude, -90 to 90".to_owned());
+    }
+    if !(-180.0..=180.0).contains(&west) || !(-180.0..=180.0).contains(&east) {
+        return Err("west and east are degrees of longitude, -180 to 180".to_owned());
     }
     if south > north || west > east {
         return Err("south must not lie above north, nor west beyond east".to_owned());

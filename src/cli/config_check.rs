@@ -1,13 +1,16 @@
 //! `overlay config check`: everything that is wrong with a file, at once.
 
+use std::path::PathBuf;
+
 use super::arguments::{Common, OverrideArgs};
 use super::error::{CliError, Exit};
 use super::table::TextTable;
 use super::target::Target;
 
 /// Reads the file and says what it means.
-pub fn run(common: &Common) -> Result<Exit, CliError> {
-    let target = Target::read(common, &OverrideArgs::default())?;
+pub fn run(common: &Common, file: Option<PathBuf>) -> Result<Exit, CliError> {
+    let path = file.unwrap_or_else(|| common.config.clone());
+    let target = Target::read_file(&path, &OverrideArgs::default())?;
     let config = &target.config;
     let mut table = TextTable::new(&["id", "role", "team", "address", "data", "neighbors"]);
     for process in config.processes.values() {
@@ -28,6 +31,6 @@ pub fn run(common: &Common) -> Result<Exit, CliError> {
     for warning in config.warnings() {
         println!("warning: {warning}");
     }
-    println!("{}: ok", common.config.display());
+    println!("{}: ok", path.display());
     Ok(Exit::OK)
 }

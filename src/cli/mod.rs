@@ -10,6 +10,7 @@ mod metrics;
 mod node;
 mod output;
 mod partitions;
+mod place;
 mod query;
 mod spawn;
 mod status;
@@ -46,7 +47,7 @@ pub fn run() -> ExitCode {
         Command::Sql(sql) => query::run_sql(common, sql),
         Command::Metrics(metrics) => metrics::run(common, &metrics),
         Command::Partitions(partitions) => partitions::run(common, &partitions),
-        Command::Config(ConfigCommand::Check) => config_check::run(common),
+        Command::Config(ConfigCommand::Check { file }) => config_check::run(common, file),
     };
     match done {
         Ok(exit) => exit.into(),

@@ -46,11 +46,7 @@ pub fn run(common: &Common, arguments: &NodeArgs) -> Result<Exit, CliError> {
 
 async fn serve(target: &Target, id: &NodeId) -> Result<(), CliError> {
     let failed = |error: crate::node::NodeError| {
-        let hint = match &error {
-            crate::node::NodeError::Data { source, .. } => source.hint().map(str::to_owned),
-            crate::node::NodeError::Listen { .. } => Some(format!("is {id} running already? see `overlay status`")),
-            _ => None,
-        };
+        let hint = error.hint();
         let shown = CliError::of(Exit::FAILED, &error);
         match hint {
             Some(hint) => shown.hint(hint),

@@ -3,9 +3,8 @@
 //! A file appears only when it is whole. On stdout an answer that breaks off leaves JSON unclosed and Arrow without its
 //! end mark, so that no reader takes it for the whole.
 
-use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use arrow::array::RecordBatch;
 use arrow::csv::writer::{Writer as CsvWriter, WriterBuilder as CsvBuilder};
@@ -16,6 +15,7 @@ use arrow::json::writer::{JsonArray, Writer as JsonWriter, WriterBuilder as Json
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 
 use super::arguments::RowFormat;
+use super::place::{self, PartFile};
 use super::table::grouped;
 
 const SECONDS: &str = "%Y-%m-%dT%H:%M:%S%.fZ";
@@ -78,8 +78,8 @@ pub fn format(asked: Option<RowFormat>, output: Option<&Path>) -> RowFormat {
 pub struct RowWriter {
     form: Form,
     rows: u64,
-    /// The final name, while rows go beside it.
-    file: Option<(PathBuf, PathBuf)>,
+    /// The file, until it is whole.
+    part: Option<PartFile>,
 }
 
 enum Form {
@@ -99,19 +99,16 @@ impl RowWriter {
         was_asked: bool,
         output: Option<&Path>,
     ) -> Result<RowWriter, WriteError> {
-        let mut file = None;
-        let out: Box<dyn Write + Send> = match output {
-            None => Box::new(io::stdout()),
-            Some(path) => {
-                let mut beside = path.as_os_str().to_owned();
-                beside.push(format!(".{}.part", std::process::id()));
-                let beside = PathBuf::from(beside);
-                let opened = File::create(&beside)
-                    .map_err(|error| WriteError::Failed(format!("{} cannot be written: {error}", beside.display())))?;
-                file = Some((beside, path.to_owned()));
-                Box::new(opened)
-            }
-        };
+        if format == RowFormat::Csv
+            && let Some(field) = schema.fields().iter().find(|field| field.data_type().is_nested())
+        {
+            let why = format!("CSV has no form for column {:?}, a {}; take json", field.name(), field.data_type());
+            return Err(WriteError::Failed(why));
+        }
+        let (out, part) = place::open(output).map_err(|error| {
+            let name = output.map_or("stdout".to_owned(), |path| path.display().to_string());
+            WriteError::Failed(format!("{name} cannot be written: {error}"))
+        })?;
         let is_terminal = output.is_none() && io::stdout().is_terminal();
         let sink = |out| BufWriter::with_capacity(1 << 16, out);
         let form = match format {
@@ -141,7 +138,7 @@ impl RowWriter {
             }
             RowFormat::Arrow => Form::Arrow(Box::new(StreamWriter::try_new(sink(out), schema)?)),
         };
-        Ok(RowWriter { form, rows: 0, file })
+        Ok(RowWriter { form, rows: 0, part })
     }
 
     /// Rows taken so far.
@@ -191,10 +188,8 @@ impl RowWriter {
         };
         out.flush()?;
         drop(out);
-        if let Some((beside, path)) = self.file.take() {
-            let named = |error: io::Error| WriteError::Failed(format!("{}: {error}", path.display()));
-            File::open(&beside).and_then(|file| file.sync_all()).map_err(named)?;
-            std::fs::rename(&beside, &path).map_err(named)?;
+        if let Some(part) = self.part.take() {
+            part.name()?;
         }
         Ok(())
     }
@@ -202,7 +197,7 @@ impl RowWriter {
     /// The answer broke off: what was printed stays open-ended, a file never appears. Gives the rows printed.
     pub fn abandon(self) -> u64 {
         let rows = self.rows;
-        match (self.form, self.file) {
+        match (self.form, self.part) {
             // Nothing of a table was printed yet.
             (Form::Table { .. }, None) => return 0,
             (form, None) => {
@@ -216,12 +211,8 @@ impl RowWriter {
                     Form::Table { .. } => Ok(()),
                 };
             }
-            (form, Some((beside, _))) => {
-                drop(form);
-                // It may be gone already; the final name was never given.
-                let _ = std::fs::remove_file(beside);
-                return 0;
-            }
+            // The file goes with its guard; the final name was never given.
+            (_, Some(_)) => return 0,
         }
         rows
     }

@@ -1,16 +1,17 @@
 //! `overlay query` and `overlay sql`: ask, print, tell how it ended.
 
-use std::io::{Read, Write};
+use std::io::{IsTerminal, Read, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use overlay_ingest::DateRange;
 
-use super::arguments::{AnswerArgs, Common, OverrideArgs, RangeArgs, SqlArgs};
+use super::arguments::{AnswerArgs, Common, OverrideArgs, RangeArgs, RowFormat, SqlArgs};
 use super::error::{CliError, Exit};
 use super::footer;
 use super::output::{RowWriter, WriteError, format};
+use super::place;
 use super::target::{self, Target};
 use crate::client::Client;
 use crate::engine::filter::{BoundingBox, RangeFilter};
@@ -79,6 +80,15 @@ fn read_statement(from: impl Read) -> std::io::Result<String> {
 }
 
 fn run(common: &Common, ask: Ask, answer: &AnswerArgs) -> Result<Exit, CliError> {
+    if let Some(output) = &answer.output {
+        place::check(output).map_err(|why| CliError::new(Exit::USAGE, why))?;
+    } else if answer.format == Some(RowFormat::Arrow) && std::io::stdout().is_terminal() {
+        return Err(CliError::new(Exit::USAGE, "Arrow is bytes, which a terminal cannot show").hint("use -o FILE"));
+    }
+    let parameter = match &ask {
+        Ask::Range(filter) => filter.parameter.clone(),
+        Ask::Sql(_) => None,
+    };
     let runtime = target::runtime()?;
     let footer = if answer.local {
         let target = Target::read(common, &OverrideArgs::default())?;
@@ -93,7 +103,13 @@ fn run(common: &Common, ask: Ask, answer: &AnswerArgs) -> Result<Exit, CliError>
     let Some(footer) = footer else { return Ok(Exit::OK) };
     if !answer.quiet {
         // A closed stderr is no reason to fail.
-        let _ = std::io::stderr().write_all(footer::render(&footer, answer.local).as_bytes());
+        let mut stderr = std::io::stderr();
+        let _ = stderr.write_all(footer::render(&footer, answer.local).as_bytes());
+        let coverage = &footer.coverage;
+        if let Some(parameter) = parameter.filter(|_| footer.rows == 0 && coverage.pruned == coverage.partitions) {
+            let hint = "overlay sql \"SELECT DISTINCT parameter FROM observations\"";
+            let _ = writeln!(stderr, "note: no partition can match; is there a parameter {parameter:?}? see {hint}");
+        }
     }
     Ok(if footer.state == QueryState::Partial { Exit::PARTIAL } else { Exit::OK })
 }
@@ -219,11 +235,14 @@ fn close(mut printer: Printer<'_>, footer: Option<Footer>) -> Result<Option<Foot
 async fn ask_local(target: &Target, ask: &Ask, answer: &AnswerArgs) -> Result<Option<Footer>, CliError> {
     let config = Arc::clone(&target.config);
     let opened = tokio::task::spawn_blocking(move || LocalOverlay::open(&config)).await;
-    let local = opened.map_err(|error| CliError::caused(Exit::FAILED, "loading was interrupted", &error))?.map_err(
-        |error| {
-            CliError::of(Exit::FAILED, &error).hint(format!("overlay-ingest {}", target.config.dataset.root.display()))
-        },
-    )?;
+    let loaded = opened.map_err(|error| CliError::caused(Exit::FAILED, "loading was interrupted", &error))?;
+    let local = loaded.map_err(|error| {
+        let shown = CliError::of(Exit::FAILED, &error);
+        match error.hint() {
+            Some(hint) => shown.hint(hint),
+            None => shown,
+        }
+    })?;
     if local.was_parsed() {
         eprintln!("no cache in {}: the CSV files were parsed", target.config.dataset.cache.display());
     }

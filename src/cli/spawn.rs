@@ -85,12 +85,28 @@ pub fn last_words(id: &NodeId) -> String {
     lines[lines.len().saturating_sub(6)..].join("\n  ")
 }
 
+/// A node whose state folder was removed still answers at its address.
+async fn end_without_folder(target: &Target, id: &NodeId) -> &'static str {
+    const LOOK_TIMEOUT: Duration = Duration::from_millis(500);
+    let Ok(address) = target.address(id) else { return "was not running" };
+    let client = Client::new(&address);
+    let answers = async || client.status(LOOK_TIMEOUT).await.is_ok_and(|status| status.process_id == *id);
+    if !answers().await || client.node().shutdown(true, LOOK_TIMEOUT).await.is_err() {
+        return "was not running";
+    }
+    let start = Instant::now();
+    while answers().await && start.elapsed() < END_MAX {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    if answers().await { "did not end in time" } else { "ended" }
+}
+
 /// Asks processes to end, all at once, and waits until they have; kills what does not end.
 pub async fn end(target: &Target, ids: &[NodeId]) -> Vec<(NodeId, &'static str)> {
     let asked = ids.iter().map(|id| async move {
         let running = || state_dir::is_locked(&target.config.state_dir, &target.fingerprint, id);
         if !running() {
-            return (id.clone(), "was not running");
+            return (id.clone(), end_without_folder(target, id).await);
         }
         let pid = state_dir::local_pid(&target.config.state_dir, &target.fingerprint, id);
         if let Ok(address) = target.address(id) {

@@ -1,5 +1,6 @@
 //! Which configuration and which node a command means.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use tokio::runtime::Runtime;
@@ -20,13 +21,14 @@ pub struct Target {
 impl Target {
     /// Reads the file of `--config`.
     pub fn read(common: &Common, overrides: &OverrideArgs) -> Result<Target, CliError> {
-        let mut config = Config::load(&common.config).map_err(|error| {
+        Target::read_file(&common.config, overrides)
+    }
+
+    /// Reads a file.
+    pub fn read_file(path: &Path, overrides: &OverrideArgs) -> Result<Target, CliError> {
+        let mut config = Config::load(path).map_err(|error| {
             let error = CliError::of(Exit::USAGE, &error);
-            if common.config.exists() {
-                error
-            } else {
-                error.hint("run in the project's folder, or name a file with --config")
-            }
+            if path.exists() { error } else { error.hint("run in the project's folder, or name a file with --config") }
         })?;
         let overrides = Overrides {
             forwarding_strategy: overrides.forwarding_strategy.clone(),

@@ -235,7 +235,16 @@ pub fn down(common: &Common, arguments: &DownArgs) -> Result<Exit, CliError> {
         only => only.iter().map(|id| target.process(id)).collect::<Result<Vec<_>, _>>()?,
     };
     let runtime = target::runtime()?;
-    let ended = runtime.block_on(spawn::end(&target, &ids));
+    let ended = runtime.block_on(async {
+        let ending = spawn::end(&target, &ids);
+        tokio::pin!(ending);
+        tokio::select! {
+            ended = &mut ending => return ended,
+            () = tokio::time::sleep(Duration::from_secs(1)) => {}
+        }
+        eprintln!("waiting for running queries, up to {} s", crate::node::DRAIN_MAX.as_secs());
+        ending.await
+    });
     let mut exit = Exit::OK;
     let mut any = false;
     for (id, how) in ended {

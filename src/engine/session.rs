@@ -110,6 +110,8 @@ impl Engine {
             Ask::Range(filter) => self.plan_range(context, table, filter)?,
             Ask::Sql(sql) => plan_sql(&session, sql).await?,
         };
+        // DataFusion counts rows in 64 bits with a sign; more than that is no limit.
+        let limit = limit.filter(|limit| i64::try_from(*limit).is_ok());
         let logical = match (limit, &logical) {
             // EXPLAIN has a plan of its own kind, which must stay the root.
             (Some(limit), plan) if !matches!(plan, LogicalPlan::Explain(_)) => {

@@ -81,6 +81,24 @@ pub enum NodeError {
     Serve(#[source] server::ServeError),
 }
 
+impl NodeError {
+    /// What to type or change next, where that is known.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            NodeError::Data { source, .. } | NodeError::Load(loading::LoadError::Data(source)) => {
+                source.hint().map(str::to_owned)
+            }
+            NodeError::Load(loading::LoadError::TooLarge { .. }) => {
+                Some("raise limits.data_bytes_max, or let more nodes hold the team's dates".to_owned())
+            }
+            NodeError::Listen { id, .. } => {
+                Some(format!("{id} or another program uses that port; see `overlay status`, or change the port"))
+            }
+            _ => None,
+        }
+    }
+}
+
 /// The fingerprint of a configuration with this program.
 pub fn fingerprint(config: &Config) -> Fingerprint {
     Fingerprint::of(config, PROTOCOL_VERSION, LAYOUT_VERSION, &format!("{:?}", observations().fields()))

@@ -89,7 +89,7 @@ impl StateDir {
     /// Tells local processes where this node listens, and as which process it runs.
     pub fn write_address(&self, address: &str, pid: u32) -> Result<(), StateError> {
         self.write(ADDRESS, address.as_bytes())?;
-        self.write(PID, pid.to_string().as_bytes())
+        self.write(PID, format!("{pid}\n").as_bytes())
     }
 
     /// Takes back what [`StateDir::write_address`] told.

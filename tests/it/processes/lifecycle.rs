@@ -141,7 +141,7 @@ fn a_cache_that_is_older_than_its_files_is_refused_by_name() {
     std::fs::write(&file, text).unwrap();
     let stale = "the cache is not up to date: data/20200822/20200822-05.csv";
     place.check(&["node", "--id", "F"], 1, &[stale, "hint: run overlay-ingest"]);
-    place.check(&["query", "--local"], 1, &[stale, "hint: overlay-ingest data-set"]);
+    place.check(&["query", "--local"], 1, &[stale, "hint: run overlay-ingest"]);
     place.check(&["up"], 1, &["ended while starting", stale]);
     assert_eq!(place.running(), [""; 0], "the others do not stay");
     // The other team's dates are up to date.
