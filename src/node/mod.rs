@@ -59,6 +59,9 @@ const CLOSE_MAX: Duration = Duration::from_millis(500);
 /// Threads for plans, however small the budget: an operator that computes for long without yielding (a nested loop join)
 /// holds its thread, and the system then shares the cores among the others instead of letting every query wait.
 const PLAN_THREADS_MIN: usize = 4;
+/// How often a port that is taken is tried, and the pause in between: two seconds in all.
+const BIND_TRIES: u32 = 20;
+const BIND_PAUSE: Duration = Duration::from_millis(100);
 /// How often overdue queries are looked for.
 const EXPIRE_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -67,7 +70,7 @@ const EXPIRE_INTERVAL: Duration = Duration::from_millis(100);
 pub enum NodeError {
     #[error("there is no process {id} in the configuration; there are {known}")]
     UnknownProcess { id: NodeId, known: String },
-    #[error("{id} cannot listen on {address}: {source}")]
+    #[error("{id} cannot listen on {address}")]
     Listen { id: NodeId, address: String, source: io::Error },
     #[error("the data of {team} cannot be used")]
     Data { team: String, source: overlay_ingest::Error },
@@ -146,7 +149,7 @@ impl Node {
 
         let address = join_host_port(&process.host, process.port);
         let listen_error = |source| NodeError::Listen { id: id.clone(), address: address.clone(), source };
-        let listener = TcpListener::bind(&address).await.map_err(listen_error)?;
+        let listener = bind(&address).await.map_err(listen_error)?;
         let bound = listener.local_addr().map_err(listen_error)?;
         let address = join_host_port(&process.host, bound.port());
 
@@ -349,6 +352,21 @@ impl Drop for Node {
         if let Some(cpu) = self.cpu.take() {
             // A runtime must not wait for its tasks inside another one.
             cpu.shutdown_background();
+        }
+    }
+}
+
+/// Listens on the address. A port that is taken is tried again for a while: the customary ports of the overlay lie in the
+/// range from which systems take ports for outgoing connections, so one may be in use for a moment by anybody.
+async fn bind(address: &str) -> io::Result<TcpListener> {
+    let mut tries = BIND_TRIES;
+    loop {
+        tries -= 1;
+        match TcpListener::bind(address).await {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && tries > 0 => {
+                tokio::time::sleep(BIND_PAUSE).await;
+            }
+            bound => return bound,
         }
     }
 }

@@ -25,7 +25,7 @@ const FILE_BYTES_MAX: u64 = 64 << 20;
 /// Something about the folder or a file in it.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
-    #[error("{path}: {source}")]
+    #[error("{path} cannot be read or written")]
     Io { path: PathBuf, source: io::Error },
     #[error("{path}: not readable: {what}; remove the file to start without it")]
     Damaged { path: PathBuf, what: String },
