@@ -103,10 +103,13 @@ async fn end_without_folder(target: &Target, id: &NodeId) -> &'static str {
 
 /// Asks processes to end, all at once, and waits until they have; kills what does not end.
 pub async fn end(target: &Target, ids: &[NodeId]) -> Vec<(NodeId, &'static str)> {
+    let local = &local_ids(target);
     let asked = ids.iter().map(|id| async move {
         let running = || state_dir::is_locked(&target.config.state_dir, &target.fingerprint, id);
         if !running() {
-            return (id.clone(), end_without_folder(target, id).await);
+            // Other hosts' processes are theirs to end.
+            let how = if local.contains(id) { end_without_folder(target, id).await } else { "was not running" };
+            return (id.clone(), how);
         }
         let pid = state_dir::local_pid(&target.config.state_dir, &target.fingerprint, id);
         if let Ok(address) = target.address(id) {
