@@ -19,7 +19,15 @@ const TEMPORARY: &str = ".tmp";
 pub(crate) struct CacheWriter {
     folder: PathBuf,
     /// Holds the lock; the system lets go of it when the process ends, however it ends.
-    _lock: File,
+    lock: File,
+}
+
+impl Drop for CacheWriter {
+    fn drop(&mut self) {
+        // Closing is not enough: a child process on its way from fork to exec holds the open file as well. If it fails,
+        // closing does the rest.
+        let _ = self.lock.unlock();
+    }
 }
 
 impl CacheWriter {
@@ -29,7 +37,7 @@ impl CacheWriter {
         let path = folder.join(LOCK_NAME);
         let lock = File::create(&path).map_err(Error::io("create", &path))?;
         match lock.try_lock() {
-            Ok(()) => Ok(CacheWriter { folder: folder.to_owned(), _lock: lock }),
+            Ok(()) => Ok(CacheWriter { folder: folder.to_owned(), lock }),
             Err(TryLockError::WouldBlock) => Err(Error::CacheInUse(folder.to_owned())),
             Err(TryLockError::Error(source)) => Err(Error::Io { action: "lock", path, source }),
         }

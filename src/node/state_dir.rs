@@ -41,12 +41,20 @@ fn io_error(path: &Path) -> impl FnOnce(io::Error) -> StateError + '_ {
 #[derive(Debug)]
 pub struct StateDir {
     folder: PathBuf,
-    _lock: File,
+    lock: File,
 }
 
 /// Where a node of this fingerprint keeps its state; `state_dir` is the configured root.
 pub fn folder_of(state_dir: &Path, fingerprint: &str, id: &NodeId) -> PathBuf {
     state_dir.join(fingerprint).join(id.as_str())
+}
+
+impl Drop for StateDir {
+    fn drop(&mut self) {
+        // Closing is not enough: a child process on its way from fork to exec holds the open file as well. If it fails,
+        // closing does the rest.
+        let _ = self.lock.unlock();
+    }
 }
 
 impl StateDir {
@@ -57,7 +65,7 @@ impl StateDir {
         let path = folder.join(LOCK);
         let lock = File::create(&path).map_err(io_error(&path))?;
         match lock.try_lock() {
-            Ok(()) => Ok(StateDir { folder, _lock: lock }),
+            Ok(()) => Ok(StateDir { folder, lock }),
             Err(TryLockError::WouldBlock) => {
                 let pid = fs::read_to_string(folder.join(PID)).unwrap_or_default().trim().to_owned();
                 Err(StateError::Locked { id: id.clone(), pid, path })
