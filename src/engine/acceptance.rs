@@ -20,6 +20,8 @@ use super::message::{How, ZoneAnswer};
 pub enum Violation {
     #[error("{node} answered for partition {answered}, which was not asked of this leaf")]
     WrongPartition { node: String, answered: PartitionId },
+    #[error("{node} was asked for partition {asked} and scanned {answered}")]
+    Swapped { node: String, asked: PartitionId, answered: PartitionId },
     #[error("{node} says partition {partition} has {zones} zones and sent zone {zone}")]
     NoSuchZone { node: String, partition: PartitionId, zone: u32, zones: u32 },
     #[error("{node} says partition {partition} has {said} zones, before it was {known}")]
@@ -136,6 +138,9 @@ impl Acceptance {
         let Some(progress) = self.partitions.get(&partition) else {
             return Err(Violation::WrongPartition { node: node(), answered: partition });
         };
+        if answer.asked != partition {
+            return Err(Violation::Swapped { node: node(), asked: answer.asked, answered: partition });
+        }
         let (zone, zones) = (answer.zone, answer.zone_count);
         if zone >= zones {
             return Err(Violation::NoSuchZone { node: node(), partition, zone, zones });
@@ -310,6 +315,7 @@ mod tests {
 
     fn zone(day: u8, zone: u32, rows: u64) -> (ZoneAnswer, Option<RecordBatch>) {
         let answer = ZoneAnswer {
+            asked: id(day),
             partition: id(day),
             zone,
             zone_count: 2,
@@ -365,6 +371,9 @@ mod tests {
         let mut acceptance = Acceptance::new([(id(1), None)], None, false);
         let (answer, batch) = zone(2, 0, 1);
         assert!(matches!(acceptance.offer(answer, batch, 0), Err(Violation::WrongPartition { .. })));
+        let (answer, batch) = zone(1, 0, 1);
+        let swapped = ZoneAnswer { asked: id(2), ..answer };
+        assert!(matches!(acceptance.offer(swapped, batch, 0), Err(Violation::Swapped { .. })));
         let (mut answer, batch) = zone(1, 2, 1);
         assert!(matches!(acceptance.offer(answer.clone(), batch.clone(), 0), Err(Violation::NoSuchZone { .. })));
         answer.zone = 0;

@@ -76,6 +76,9 @@ pub enum Payload {
 /// What is left of one zone after the predicate; reported with 0 rows too.
 #[derive(Debug, Clone)]
 pub struct ZoneAnswer {
+    /// The partition that the holder was asked for.
+    pub asked: PartitionId,
+    /// The partition that the zone itself says it is of. Anything but the same is a fault of the holder's store.
     pub partition: PartitionId,
     pub zone: u32,
     /// Zones of the partition, at least 1.

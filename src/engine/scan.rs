@@ -117,7 +117,7 @@ impl ScanJobs {
                     return Either::Left(std::future::ready(ZoneOutcome::Failed(asked, why)));
                 };
                 if !may_match {
-                    let answer = jobs.answer(&held, zone, How::ZoneMap, entry.batch.num_rows() as u64);
+                    let answer = jobs.answer(asked, &held, zone, How::ZoneMap, entry.batch.num_rows() as u64);
                     return Either::Left(std::future::ready(ZoneOutcome::Answered(vec![answer], Duration::ZERO)));
                 }
                 let (sender, receiver) = oneshot::channel();
@@ -139,9 +139,10 @@ impl ScanJobs {
             .buffered(in_flight)
     }
 
-    fn answer(&self, held: &HeldPartition, zone: u32, how: How, rows_scanned: u64) -> ZoneAnswer {
+    fn answer(&self, asked: PartitionId, held: &HeldPartition, zone: u32, how: How, rows_scanned: u64) -> ZoneAnswer {
         let entry = &held.zones[zone as usize];
         ZoneAnswer {
+            asked,
             // The names come from the zone itself, not from what was asked: the reader compares.
             partition: entry.partition,
             zone: entry.index,
@@ -163,7 +164,7 @@ impl ScanJobs {
             return ZoneOutcome::Skipped(asked);
         }
         let start = (self.clock)();
-        match self.filter_zone(held, zone) {
+        match self.filter_zone(asked, held, zone) {
             Ok(Some(answers)) => ZoneOutcome::Answered(answers, (self.clock)().saturating_sub(start)),
             Ok(None) => ZoneOutcome::Skipped(asked),
             Err(error) => ZoneOutcome::Failed(asked, format!("zone {zone}: {error}")),
@@ -172,6 +173,7 @@ impl ScanJobs {
 
     fn filter_zone(
         &self,
+        asked: PartitionId,
         held: &HeldPartition,
         zone: u32,
     ) -> Result<Option<Vec<ZoneAnswer>>, Box<dyn std::error::Error + Send + Sync>> {
@@ -182,7 +184,7 @@ impl ScanJobs {
         if rows == 0 && matched > 0 {
             return Ok(None);
         }
-        let mut answer = self.answer(held, zone, How::Scanned, batch.num_rows() as u64);
+        let mut answer = self.answer(asked, held, zone, How::Scanned, batch.num_rows() as u64);
         answer.bytes_scanned = column_bytes(batch, self.filter.columns());
         answer.rows = rows;
         answer.cut = rows < matched;

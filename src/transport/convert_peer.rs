@@ -190,6 +190,7 @@ fn zone_to_wire(answer: ZoneAnswer) -> wire::ZoneAnswer {
         Payload::None | Payload::Batch(_) => (0, Vec::new()),
     };
     wire::ZoneAnswer {
+        asked: Some(partition_ref(&answer.asked)),
         partition: Some(partition_ref(&answer.partition)),
         zone: answer.zone,
         zone_count: answer.zone_count,
@@ -208,6 +209,7 @@ fn zone_to_wire(answer: ZoneAnswer) -> wire::ZoneAnswer {
 
 fn zone_from_wire(answer: wire::ZoneAnswer) -> Result<ZoneAnswer, Failure> {
     Ok(ZoneAnswer {
+        asked: partition_id(answer.asked)?,
         partition: partition_id(answer.partition)?,
         zone: answer.zone,
         zone_count: answer.zone_count,
