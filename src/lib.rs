@@ -10,7 +10,7 @@
 //!
 //! # The journey of a query
 //!
-//! 1. [`transport::server`] turns the message into a [`leader::answer::QuerySpec`]; `node::queries` checks what can be
+//! 1. [`transport::server`] turns the message into a [`leader::answer::QuerySpec`]; `node::clients` checks what can be
 //!    judged unparsed and offers it to [`leader::admission`], which queues it, starts it, or sheds it.
 //! 2. Its task pins the [`leader::manifest`] and plans with [`engine::session`]: a range query is a small logical plan,
 //!    SQL passes [`engine::sql_gate`] first. Both end in leaves, [`engine::leaf`], with what could be pruned left out.
