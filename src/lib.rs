@@ -21,8 +21,9 @@
 //! 5. Rows go into the [`delivery::store`] and leave it as chunks ([`delivery::chunking`], [`delivery::encoding`]).
 //! 6. [`leader::coverage`] judges whether every partition is accounted for; only then the last chunk and the footer go out.
 //!
-//! Meanwhile nodes announce what they know, hold and hear ([`routing::announcements`], `node::membership`), and the
-//! Leader places partitions on the members of their team ([`routing::placement`]).
+//! Meanwhile nodes announce what they know, hold and hear ([`routing::announcements`], `node::membership`), the Leader
+//! places partitions on the members of their team ([`routing::placement`]), and a node that is cut off from the Leader
+//! makes a link of its own for the time being ([`routing::adoption`], `node::adopted`).
 //!
 //! # What always holds
 //!
@@ -36,7 +37,7 @@
 //! # What is not here yet
 //!
 //! One copy of each partition is placed unless `replicas` says more; copies that are lost are not made again. SQL runs
-//! at the Leader over distributed leaves, not distributed itself. Links are those of the configuration.
+//! at the Leader over distributed leaves, not distributed itself.
 
 pub mod cli;
 pub mod client;

@@ -61,6 +61,8 @@ pub enum Command {
     Sql(SqlArgs),
     /// Show a node's figures
     Metrics(MetricsArgs),
+    /// Show every link of the overlay: configured or adopted, up or down
+    Peers(ListArgs),
     /// Show every partition: date, rows, who holds it
     Partitions(ListArgs),
     /// Work with configuration files

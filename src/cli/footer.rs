@@ -1,7 +1,7 @@
 //! The last lines about an answer, on stderr.
 
 use crate::leader::answer::{Footer, QueryState};
-use crate::routing::NodeId;
+use crate::routing::{Link, NodeId};
 
 use super::table::{bytes, grouped};
 
@@ -21,11 +21,12 @@ pub fn render(footer: &Footer, local: bool) -> String {
     }
     text.push('\n');
     if !local {
-        let mut routes: Vec<String> = footer.work.iter().map(|work| route(&work.route)).collect();
+        let mut routes: Vec<String> = footer.work.iter().map(|work| route(footer, &work.route)).collect();
         routes.sort();
         routes.dedup();
         if !routes.is_empty() {
-            text.push_str(&format!("routes: {}\n", routes.join(", ")));
+            let key = if footer.adopted.is_empty() { "" } else { "   (⇢ an adopted link)" };
+            text.push_str(&format!("routes: {}{key}\n", routes.join(", ")));
         }
     }
     let mut parts = vec![format!("{} answered", coverage.answered)];
@@ -57,7 +58,7 @@ fn gaps(footer: &Footer) -> Vec<String> {
     let mut causes: Vec<(String, Vec<&str>)> = Vec::new();
     for gap in &footer.coverage.gaps {
         let node = gap.node.as_ref().map_or("nobody", NodeId::as_str);
-        let cause = format!("missing: {node} ({}): {} {}", route(&gap.route), gap.code, gap.message);
+        let cause = format!("missing: {node} ({}): {} {}", route(footer, &gap.route), gap.code, gap.message);
         match causes.iter_mut().find(|(known, _)| *known == cause) {
             Some((_, dates)) => dates.push(&gap.date),
             None => causes.push((cause, vec![&gap.date])),
@@ -71,6 +72,15 @@ fn gaps(footer: &Footer) -> Vec<String> {
     lines
 }
 
-fn route(route: &[NodeId]) -> String {
-    route.iter().map(NodeId::as_str).collect::<Vec<_>>().join(" → ")
+/// `A → E → F`; a link that is not in the configuration is drawn `⇢`.
+fn route(footer: &Footer, route: &[NodeId]) -> String {
+    let mut text = String::new();
+    for (i, node) in route.iter().enumerate() {
+        if i > 0 {
+            let is_adopted = footer.adopted.contains(&Link::between(&route[i - 1], node));
+            text.push_str(if is_adopted { " ⇢ " } else { " → " });
+        }
+        text.push_str(node.as_str());
+    }
+    text
 }

@@ -10,6 +10,7 @@ mod metrics;
 mod node;
 mod output;
 mod partitions;
+mod peers;
 mod place;
 mod query;
 mod spawn;
@@ -46,6 +47,7 @@ pub fn run() -> ExitCode {
         Command::Query(query) => query::run_range(common, query),
         Command::Sql(sql) => query::run_sql(common, sql),
         Command::Metrics(metrics) => metrics::run(common, &metrics),
+        Command::Peers(peers) => peers::run(common, &peers),
         Command::Partitions(partitions) => partitions::run(common, &partitions),
         Command::Config(ConfigCommand::Check { file }) => config_check::run(common, file),
     };

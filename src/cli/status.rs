@@ -9,7 +9,8 @@ use super::target::{self, Target};
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::node::state_dir;
-use crate::node::status::NodeStatus;
+use crate::node::status::{MemberStatus, NodeStatus};
+use crate::routing::NodeId;
 
 /// How long one look may take.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -82,12 +83,20 @@ pub async fn wait_until_ready(client: &Client, patience: Duration) -> Result<Nod
     }
 }
 
+/// Its live links, those that are not in the configuration marked.
+fn links(member: &MemberStatus) -> String {
+    let name = |peer: &NodeId| if member.has_adopted(peer) { format!("{peer} (adopted)") } else { peer.to_string() };
+    member.links.iter().map(name).collect::<Vec<_>>().join(" ")
+}
+
 /// The table of processes.
 pub fn render(status: &NodeStatus, target: Option<&Target>) -> String {
     let mut table =
         TextTable::new(&["id", "role", "team", "address", "state", ">partitions", ">rows", "links", ">pid"]);
     for member in &status.members {
+        // A killed process leaves its file behind.
         let pid = target
+            .filter(|_| member.state != "dead")
             .and_then(|target| state_dir::local_pid(&target.config.state_dir, &target.fingerprint, &member.process_id));
         table.row(vec![
             member.process_id.to_string(),
@@ -97,7 +106,7 @@ pub fn render(status: &NodeStatus, target: Option<&Target>) -> String {
             member.state.clone(),
             member.partitions.to_string(),
             grouped(member.rows),
-            member.links.iter().map(|link| link.as_str()).collect::<Vec<_>>().join(" "),
+            links(member),
             pid.map(|pid| pid.to_string()).unwrap_or_default(),
         ]);
     }

@@ -9,7 +9,7 @@ use crate::delivery::QueryId;
 use crate::delivery::encoding::ChunkMeta;
 use crate::engine::message::NodeWork;
 use crate::engine::session::Ask;
-use crate::routing::{NodeId, Team};
+use crate::routing::{Link, NodeId, Team};
 
 /// A query as a client opens it.
 #[derive(Debug, Clone, PartialEq)]
@@ -142,6 +142,8 @@ pub struct Footer {
     /// Of that, in the queue.
     pub queued: Duration,
     pub work: Vec<NodeWork>,
+    /// Links on the routes that are not in the configuration.
+    pub adopted: Vec<Link>,
     pub coverage: CoverageSummary,
 }
 

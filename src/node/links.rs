@@ -1,14 +1,14 @@
 //! The tasks that keep this node's links: hello, then news as it comes, at least once a second.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::membership::Membership;
+use super::membership::{FORGET_AFTER, Membership};
 use crate::failure::FailureKind;
 use crate::routing::NodeId;
 use crate::routing::announcements::Load;
 use crate::transport::peer::{PeerLink, PeerLinks};
-use crate::transport::services::Hello;
+use crate::transport::services::{Hello, LinkKind};
 
 /// How often a node speaks when there is nothing to say.
 pub const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(1);
@@ -19,15 +19,20 @@ const RETRY_PAUSE: Duration = Duration::from_millis(200);
 /// The pause after a refusal, which only a person can mend.
 const REFUSED_PAUSE: Duration = Duration::from_secs(2);
 
-/// Keeps one link until the node ends.
+/// Keeps one link: a configured one until the node ends, an adopted one until the peer refuses it or stays away. Gives
+/// why it ended.
 pub async fn keep_link(
     membership: Arc<Membership>,
     links: Arc<PeerLinks>,
     neighbor: NodeId,
     link: PeerLink,
     hello: Hello,
-) {
+) -> String {
     let mut link = link;
+    let is_configured = hello.kind == LinkKind::Configured;
+    // Who is asked to take a link and is not there is not waited for.
+    let mut patience = if hello.kind == LinkKind::Adopted { Duration::ZERO } else { FORGET_AFTER };
+    let mut heard = Instant::now();
     let mut news = membership.news();
     'greet: loop {
         let hello = Hello { incarnation: membership.instance().incarnation, ..hello.clone() };
@@ -35,6 +40,9 @@ pub async fn keep_link(
             Ok(answer) if answer.process_id == neighbor => answer,
             Ok(answer) => {
                 let refusal = format!("{} answers at the address of {neighbor}", answer.process_id);
+                if !is_configured {
+                    return refusal;
+                }
                 tracing::error!("{refusal}");
                 membership.refused(refusal);
                 tokio::time::sleep(REFUSED_PAUSE).await;
@@ -42,6 +50,9 @@ pub async fn keep_link(
             }
             Err(failure) => {
                 let refused = matches!(failure.kind, FailureKind::FailedPrecondition | FailureKind::AlreadyExists);
+                if !is_configured && (refused || heard.elapsed() >= patience) {
+                    return failure.to_string();
+                }
                 if refused {
                     tracing::error!(%neighbor, %failure, "the link is refused");
                     membership.refused(format!("{neighbor} refuses the link: {failure}"));
@@ -57,6 +68,7 @@ pub async fn keep_link(
         };
         membership.at_least_incarnation(greeted.newest_incarnation);
         membership.greeted(&neighbor, greeted.nonce);
+        (patience, heard) = (FORGET_AFTER, Instant::now());
         loop {
             // Marked before reading, so that what comes in between wakes the next round.
             news.mark_unchanged();
@@ -65,6 +77,7 @@ pub async fn keep_link(
                 Ok(answer) => {
                     let restarted = answer.nonce != greeted.nonce;
                     membership.told(&neighbor, &outgoing, &answer);
+                    heard = Instant::now();
                     if restarted {
                         continue 'greet;
                     }

@@ -129,6 +129,7 @@ impl LocalOverlay {
             elapsed: (self.hop.clock)().saturating_sub(start),
             queued: Duration::ZERO,
             work,
+            adopted: Vec::new(),
             coverage,
         })
     }

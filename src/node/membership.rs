@@ -19,12 +19,13 @@ use crate::engine::message::NodeInstance;
 use crate::engine::reader::Overview;
 use crate::failure::{Failure, FailureKind};
 use crate::leader::manifest::{Expected, Manifest, StoredManifest};
-use crate::routing::NodeId;
+use crate::routing::adoption::{Heard, SILENCE};
 use crate::routing::announcements::{Announcement, Announcements, Load, NodeState, Received};
 use crate::routing::assignment::Snapshot;
 use crate::routing::known::{KnownPartition, UNLISTED, known_digest};
 use crate::routing::path::shortest;
 use crate::routing::placement::{Placement, PlacementInput, ToPlace, place};
+use crate::routing::{NodeId, Topology};
 use crate::transport::services::{News, NewsAnswer};
 
 /// How long a silent node counts as alive; announcements come every second.
@@ -424,6 +425,39 @@ impl Membership {
             }
         }
         Outgoing { news, origins }
+    }
+
+    /// A link that is not in the configuration begins.
+    pub fn add_neighbor(&self, peer: &NodeId) {
+        self.lock().neighbors.entry(peer.clone()).or_default();
+    }
+
+    /// A link that is not in the configuration has ended.
+    pub fn remove_neighbor(&self, peer: &NodeId) {
+        self.lock().neighbors.remove(peer);
+        self.announce_self();
+    }
+
+    /// Whether and how this node hears the Leader.
+    pub fn heard_of_leader(&self) -> Heard {
+        let leader = &self.config.leader().id;
+        let configured = self.config.links();
+        let state = self.lock();
+        let up: Topology = state.announcements.topology().links().filter(|link| configured.contains(link)).collect();
+        Heard {
+            leader_at: state.announcements.heard_at(leader),
+            configured_path: up.reachable(&self.me).contains(leader),
+        }
+    }
+
+    /// Whether this node would hear the Leader if the peer were not there: only then a link to it is of use to the peer.
+    pub fn hears_leader_without(&self, peer: &NodeId) -> bool {
+        let leader = &self.config.leader().id;
+        let now = (self.clock)();
+        let state = self.lock();
+        let is_heard = state.announcements.heard_at(leader).is_some_and(|at| now.saturating_sub(at) < SILENCE);
+        let others = state.announcements.topology().among(&|node| node != peer);
+        *leader == self.me || (is_heard && others.reachable(&self.me).contains(leader))
     }
 
     /// The neighbour took the news.

@@ -2,6 +2,7 @@
 //!
 //! Tasks, timers and connections live here and in `client` and `transport`; what they decide by lives in the parts.
 
+mod adopted;
 mod clients;
 mod data;
 mod links;
@@ -41,10 +42,11 @@ use crate::routing::{NodeId, forwarding};
 use crate::transport::connector::{Connector, SharedConnector, Tcp, tcp_incoming};
 use crate::transport::peer::{AddressOf, PeerLink, PeerLinks};
 use crate::transport::server;
-use crate::transport::services::Hello;
+use crate::transport::services::{Hello, LinkKind};
 
 pub use data::LocalData;
 
+use adopted::AdoptedLinks;
 use clients::Clients;
 use membership::Membership;
 use queries::Queries;
@@ -125,6 +127,7 @@ fn join_host_port(host: &str, port: u16) -> String {
 pub struct Node {
     queries: Arc<Queries>,
     membership: Arc<Membership>,
+    adopted: Arc<AdoptedLinks>,
     address: String,
     store: Arc<Store>,
     health: server::Health,
@@ -205,7 +208,7 @@ impl Node {
             membership: Arc::clone(&membership),
             hop: Arc::clone(&hop),
             engine,
-            clock,
+            clock: Arc::clone(&clock),
             cpu: cpu.handle().clone(),
             planning: Semaphore::new(threads),
             turn: AtomicU64::new(0),
@@ -216,10 +219,33 @@ impl Node {
             address: address.clone(),
         });
 
+        let hello = Hello {
+            process_id: id.clone(),
+            incarnation: membership.instance().incarnation,
+            nonce,
+            fingerprint: fingerprint.keys().clone(),
+            kind: LinkKind::Configured,
+        };
+        let connector: SharedConnector = Arc::new(Tcp) as Arc<dyn Connector>;
+        let address_of: Arc<dyn Fn(&NodeId) -> AddressOf + Send + Sync> = {
+            let (config, print) = (Arc::clone(&config), print.clone());
+            Arc::new(move |peer| {
+                let (config, print, peer) = (Arc::clone(&config), print.clone(), peer.clone());
+                Arc::new(move || dial_address(&config, &print, &peer))
+            })
+        };
+        let adopted = Arc::new(AdoptedLinks::new(
+            Arc::clone(&membership),
+            Arc::clone(&links),
+            Arc::clone(&connector),
+            Arc::clone(&address_of),
+            hello.clone(),
+        ));
         let peers = Arc::new(peers::Peers {
             membership: Arc::clone(&membership),
             hop,
             links: Arc::clone(&links),
+            adopted: Arc::clone(&adopted),
             fingerprint: fingerprint.clone(),
             scans,
         });
@@ -232,20 +258,8 @@ impl Node {
         membership.state_dir().write_address(&address, std::process::id())?;
         let mut tasks = JoinSet::new();
         tasks.spawn(async move { serving.await.map_err(NodeError::Serve) });
-        let hello = Hello {
-            process_id: id.clone(),
-            incarnation: membership.instance().incarnation,
-            nonce,
-            fingerprint: fingerprint.keys().clone(),
-            adopted: false,
-        };
-        let connector: SharedConnector = Arc::new(Tcp) as Arc<dyn Connector>;
         for neighbor in process.neighbors {
-            let address: AddressOf = {
-                let (config, print, neighbor) = (Arc::clone(&config), print.clone(), neighbor.clone());
-                Arc::new(move || dial_address(&config, &print, &neighbor))
-            };
-            let link = PeerLink::new(Arc::clone(&connector), address);
+            let link = PeerLink::new(Arc::clone(&connector), address_of(&neighbor));
             links.insert(neighbor.clone(), link.clone());
             let keeper = links::keep_link(Arc::clone(&membership), Arc::clone(&links), neighbor, link, hello.clone());
             tasks.spawn(async move {
@@ -253,6 +267,14 @@ impl Node {
                 Ok(())
             });
         }
+        tasks.spawn({
+            let adopting =
+                adopted::keep_adopting(Arc::downgrade(&adopted), Arc::clone(&membership), Arc::clone(&clock));
+            async move {
+                adopting.await;
+                Ok(())
+            }
+        });
         tasks.spawn({
             let (membership, queries) = (Arc::clone(&membership), Arc::clone(&queries));
             async move {
@@ -279,6 +301,7 @@ impl Node {
         Ok(Node {
             queries,
             membership,
+            adopted,
             address,
             store,
             health,
@@ -349,6 +372,7 @@ impl Node {
 impl Drop for Node {
     fn drop(&mut self) {
         self.tasks.abort_all();
+        self.adopted.end_all();
         if let Some(cpu) = self.cpu.take() {
             // A runtime must not wait for its tasks inside another one.
             cpu.shutdown_background();

@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::StreamExt;
 
+use super::adopted::AdoptedLinks;
 use super::membership::Membership;
 use crate::config::fingerprint::Fingerprint;
 use crate::engine::hop::{Hop, ScanStream};
@@ -16,7 +17,7 @@ use crate::engine::stop::{Stop, StopReason};
 use crate::failure::{Failure, FailureKind};
 use crate::routing::NodeId;
 use crate::transport::peer::PeerLinks;
-use crate::transport::services::{Hello, HelloAnswer, News, NewsAnswer, PeerService};
+use crate::transport::services::{Hello, HelloAnswer, LinkKind, News, NewsAnswer, PeerService};
 
 /// Scans under way at one node, at most: the Leader's 100 running queries with ten leaves each. More are refused.
 const SCANS_MAX: usize = 1000;
@@ -28,6 +29,7 @@ pub struct Peers {
     pub membership: Arc<Membership>,
     pub hop: Arc<Hop>,
     pub links: Arc<PeerLinks>,
+    pub adopted: Arc<AdoptedLinks>,
     pub fingerprint: Fingerprint,
     pub scans: Arc<AtomicUsize>,
 }
@@ -36,7 +38,6 @@ pub struct Peers {
 impl PeerService for Peers {
     async fn hello(&self, hello: Hello) -> Result<HelloAnswer, Failure> {
         let me = self.membership.me();
-        let config = self.membership.config();
         let refuse =
             |reason: &str, message: String| Err(Failure::new(FailureKind::FailedPrecondition, reason, message).at(me));
         let theirs = Fingerprint::from_keys(hello.fingerprint.clone());
@@ -46,16 +47,18 @@ impl PeerService for Peers {
             let message = format!("the configurations of {me} and {} differ in {keys}", hello.process_id);
             return refuse("FINGERPRINT", message);
         }
-        let is_neighbor = config.process(me).is_some_and(|process| process.neighbors.contains(&hello.process_id));
-        if !is_neighbor || hello.adopted {
-            return refuse("NOT_A_NEIGHBOR", format!("{me} has no link to {} in its configuration", hello.process_id));
+        if let Err((reason, message)) = self.may_link(&hello) {
+            return refuse(reason, message);
         }
         if let Some(before) = self.membership.live_process(&hello.process_id)
             && before != hello.nonce
-            && self.still_answers(&hello.process_id, before).await
+            && self.still_answers(&hello.process_id, hello.kind, before).await
         {
             let message = format!("another process runs as {} already", hello.process_id);
             return Err(Failure::new(FailureKind::AlreadyExists, "ID_IN_USE", message).at(me));
+        }
+        if hello.kind == LinkKind::Adopted {
+            self.adopted.begin(&hello.process_id, LinkKind::AdoptedBack);
         }
         Ok(HelloAnswer {
             process_id: me.clone(),
@@ -104,8 +107,30 @@ impl PeerService for Peers {
 }
 
 impl Peers {
+    /// Whether there may be such a link to the caller; else a reason and a message.
+    fn may_link(&self, hello: &Hello) -> Result<(), (&'static str, String)> {
+        let (me, config, peer) = (self.membership.me(), self.membership.config(), &hello.process_id);
+        let is_configured = config.process(me).is_some_and(|process| process.neighbors.contains(peer));
+        match hello.kind {
+            LinkKind::Configured if is_configured => Ok(()),
+            LinkKind::AdoptedBack if self.adopted.has_adopted(peer) => Ok(()),
+            LinkKind::Adopted
+                if config.adopt_links && !is_configured && peer != me && config.process(peer).is_some() =>
+            {
+                if self.membership.hears_leader_without(peer) {
+                    return Ok(());
+                }
+                Err(("NO_LEADER", format!("{me} does not hear the leader without {peer}")))
+            }
+            LinkKind::Configured => Err(("NOT_A_NEIGHBOR", format!("{me} has no link to {peer} in its configuration"))),
+            LinkKind::Adopted | LinkKind::AdoptedBack => {
+                Err(("NOT_ADOPTED", format!("{me} has no adopted link to {peer}")))
+            }
+        }
+    }
+
     /// Whether the process that this node has a live link to is still that one.
-    async fn still_answers(&self, id: &NodeId, nonce: u64) -> bool {
+    async fn still_answers(&self, id: &NodeId, kind: LinkKind, nonce: u64) -> bool {
         let Some(link) = self.links.get(id) else { return false };
         let me = self.membership.instance();
         let probe = Hello {
@@ -113,7 +138,12 @@ impl Peers {
             incarnation: me.incarnation,
             nonce: self.membership.nonce(),
             fingerprint: self.fingerprint.keys().clone(),
-            adopted: false,
+            // The same link, seen from this end.
+            kind: match kind {
+                LinkKind::Configured => LinkKind::Configured,
+                LinkKind::Adopted => LinkKind::AdoptedBack,
+                LinkKind::AdoptedBack => LinkKind::Adopted,
+            },
         };
         link.hello(probe, PROBE_TIMEOUT).await.is_ok_and(|answer| answer.nonce == nonce)
     }

@@ -3,6 +3,7 @@
 //! A query's task holds its permit from its start until its last zone is stored, it failed, or it was cancelled; it
 //! does not depend on who fetches when.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -28,9 +29,9 @@ use crate::leader::answer::{Footer, QuerySpec, QueryState};
 use crate::leader::coverage::judge;
 use crate::leader::desk::Desk;
 use crate::leader::manifest::Manifest;
-use crate::routing::NodeId;
 use crate::routing::announcements::NodeState;
 use crate::routing::forwarding::Forwarding;
+use crate::routing::{Link, NodeId};
 
 /// After a deadline the leaves report their gaps; a plan that has not ended by then is dropped.
 const DEADLINE_GRACE: Duration = Duration::from_secs(1);
@@ -166,7 +167,14 @@ impl Queries {
         let (coverage, work) = judge(&context.sink, &pinned, manifest.version, manifest.unheard)?;
         let state = if coverage.is_complete() { QueryState::Ready } else { QueryState::Partial };
         // Times and rows are the desk's to tell.
-        Ok(Footer { id, state, rows: 0, elapsed: Duration::ZERO, queued: Duration::ZERO, work, coverage })
+        let configured = self.membership.config().links();
+        let routes = work.iter().map(|work| &work.route).chain(coverage.gaps.iter().map(|gap| &gap.route));
+        let adopted: BTreeSet<Link> = routes
+            .flat_map(|route| route.windows(2).map(|ends| Link::between(&ends[0], &ends[1])))
+            .filter(|link| !configured.contains(link))
+            .collect();
+        let (elapsed, queued) = (Duration::ZERO, Duration::ZERO);
+        Ok(Footer { id, state, rows: 0, elapsed, queued, work, adopted: adopted.into_iter().collect(), coverage })
     }
 
     fn check_manifest(&self, manifest: &Manifest, spec: &QuerySpec) -> Result<(), Failure> {

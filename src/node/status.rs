@@ -37,8 +37,18 @@ pub struct MemberStatus {
     pub state: String,
     pub rows: u64,
     pub partitions: u64,
+    /// The peers it hears now.
     pub links: Vec<NodeId>,
+    /// The peers of its configuration.
+    pub neighbors: Vec<NodeId>,
     pub heard_ms_ago: u64,
+}
+
+impl MemberStatus {
+    /// Whether a peer that it hears is not one of its configuration.
+    pub fn has_adopted(&self, peer: &NodeId) -> bool {
+        self.links.contains(peer) && !self.neighbors.contains(peer)
+    }
 }
 
 /// A partition as this node knows it.

@@ -47,6 +47,7 @@ pub fn node_status(queries: &Queries) -> NodeStatus {
                 rows: rows.sum(),
                 partitions: holds.len() as u64,
                 links,
+                neighbors: member.neighbors.clone(),
                 heard_ms_ago: heard.map_or(u64::MAX, |ago| ago.as_millis() as u64),
             }
         })

@@ -3,6 +3,7 @@
 //!
 //! Plain synchronous code: what is known, and the time, go in; a decision comes out. Nothing here talks to a network.
 
+pub mod adoption;
 pub mod announcements;
 pub mod assignment;
 pub mod forwarding;

@@ -16,7 +16,7 @@ use crate::failure::{Failure, FailureKind};
 use crate::leader::answer::{
     ChunkMessage, CoverageSummary, Footer, MissingPartition, QuerySpec, QueryState, QueryStatus, Submitted,
 };
-use crate::routing::{NodeId, Team};
+use crate::routing::{Link, NodeId, Team};
 
 pub(super) fn query_id(uid: &str) -> Result<QueryId, Failure> {
     uid.parse().map_err(|_| {
@@ -226,6 +226,11 @@ pub(super) fn footer_to_wire(footer: Footer) -> wire::Footer {
                 bytes_scanned: work.bytes_scanned,
             })
             .collect(),
+        adopted_links: footer
+            .adopted
+            .iter()
+            .map(|link| wire::LinkEnds { a: link.ends().0.to_string(), b: link.ends().1.to_string() })
+            .collect(),
         coverage: Some(coverage_to_wire(footer.coverage)),
     }
 }
@@ -248,6 +253,11 @@ pub(super) fn footer_from_wire(footer: wire::Footer) -> Result<Footer, Failure> 
                 rows_scanned: work.rows_scanned,
                 bytes_scanned: work.bytes_scanned,
             })
+            .collect(),
+        adopted: footer
+            .adopted_links
+            .iter()
+            .map(|link| Link::between(&link.a.as_str().into(), &link.b.as_str().into()))
             .collect(),
         coverage: coverage_from_wire(coverage),
     })

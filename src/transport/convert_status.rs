@@ -37,6 +37,7 @@ pub(super) fn node_status_to_wire(status: NodeStatus) -> wire::NodeStatus {
                 rows: member.rows,
                 partitions: member.partitions,
                 links: names(&member.links),
+                neighbors: names(&member.neighbors),
                 heard_ms_ago: member.heard_ms_ago,
             })
             .collect(),
@@ -74,6 +75,7 @@ pub(super) fn node_status_from_wire(status: wire::NodeStatus) -> Result<NodeStat
                 rows: member.rows,
                 partitions: member.partitions,
                 links: nodes(member.links),
+                neighbors: nodes(member.neighbors),
                 heard_ms_ago: member.heard_ms_ago,
             })
         })

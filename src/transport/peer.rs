@@ -15,7 +15,7 @@ use super::connector::SharedConnector;
 use super::convert_peer::{
     announcement_from_wire, announcement_to_wire, names, nodes, scan_message_from_wire, scan_request_to_wire,
 };
-use super::services::{Hello, HelloAnswer, News, NewsAnswer};
+use super::services::{Hello, HelloAnswer, LinkKind, News, NewsAnswer};
 use super::status::{from_status, millis};
 use super::wire::peer_client::PeerClient;
 use super::{CONNECTION_WINDOW_BYTES, MESSAGE_BYTES_MAX, STREAM_WINDOW_BYTES, wire};
@@ -78,7 +78,11 @@ impl PeerLink {
 
     /// Introduces this node.
     pub async fn hello(&self, hello: Hello, timeout: Duration) -> Result<HelloAnswer, Failure> {
-        let kind = if hello.adopted { wire::LinkKind::Adopted } else { wire::LinkKind::Configured };
+        let kind = match hello.kind {
+            LinkKind::Configured => wire::LinkKind::Configured,
+            LinkKind::Adopted => wire::LinkKind::Adopted,
+            LinkKind::AdoptedBack => wire::LinkKind::AdoptedBack,
+        };
         let message = wire::HelloRequest {
             process_id: hello.process_id.to_string(),
             incarnation: hello.incarnation,
@@ -170,6 +174,11 @@ impl PeerLinks {
     /// Adds or replaces a link.
     pub fn insert(&self, node: NodeId, link: PeerLink) {
         self.links.write().unwrap_or_else(PoisonError::into_inner).insert(node, link);
+    }
+
+    /// Takes a link away: scans that run over it go on, new ones do not take it.
+    pub fn remove(&self, node: &NodeId) {
+        self.links.write().unwrap_or_else(PoisonError::into_inner).remove(node);
     }
 
     /// The link to a neighbour.

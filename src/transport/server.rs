@@ -18,7 +18,7 @@ use super::convert_answer::{
 use super::convert_peer::{scan_message_to_wire, scan_request_from_wire};
 use super::convert_status::{metrics_to_wire, node_status_to_wire};
 use super::peer::{news_answer_to_wire, news_from_wire};
-use super::services::{ClientService, Hello, PeerService};
+use super::services::{ClientService, Hello, LinkKind, PeerService};
 use super::status::to_status;
 use super::wire::overlay_server::{Overlay, OverlayServer};
 use super::wire::peer_server::{Peer, PeerServer};
@@ -88,7 +88,11 @@ impl Peer for PeerWire {
             process_id: NodeId::from(request.process_id.as_str()),
             incarnation: request.incarnation,
             nonce: request.nonce,
-            adopted: request.kind() == wire::LinkKind::Adopted,
+            kind: match request.kind() {
+                wire::LinkKind::Configured => LinkKind::Configured,
+                wire::LinkKind::Adopted => LinkKind::Adopted,
+                wire::LinkKind::AdoptedBack => LinkKind::AdoptedBack,
+            },
             fingerprint: request.fingerprint.into_iter().collect(),
         };
         let answer = self.0.hello(hello).await.map_err(to_status)?;

@@ -24,8 +24,18 @@ pub struct Hello {
     pub nonce: u64,
     /// Key path to a digest of its value, for everything that must agree.
     pub fingerprint: BTreeMap<String, u64>,
-    /// Not in the configured graph.
-    pub adopted: bool,
+    pub kind: LinkKind,
+}
+
+/// Why two nodes have a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LinkKind {
+    /// The configuration says so.
+    Configured,
+    /// The caller adopted it, because it is cut off from the Leader.
+    Adopted,
+    /// The called node adopted it, and this is its other direction.
+    AdoptedBack,
 }
 
 /// The reply to it.

@@ -72,6 +72,7 @@ pub struct Setup {
     pub strategies: Value,
     pub limits: Value,
     pub replicas: Value,
+    pub adopt_links: bool,
     pub days: u32,
     pub sites: u32,
     /// Runs on the folder of the data set after it was generated and before it is ingested.
@@ -83,7 +84,8 @@ impl Default for Setup {
         let strategies = json!({ "forwarding_strategy": "parallel", "async_forwarding": true,
             "chunking_strategy": "adaptive", "fairness_strategy": "strict", "chunk_size": 200 });
         let limits = json!({ "threads": 1 });
-        Setup { graph: Graph::Six, strategies, limits, replicas: json!(1), days: 12, sites: 20, edit: |_| {} }
+        let replicas = json!(1);
+        Setup { graph: Graph::Six, strategies, limits, replicas, adopt_links: true, days: 12, sites: 20, edit: |_| {} }
     }
 }
 
@@ -323,6 +325,7 @@ fn config_text(setup: &Setup, folder: &Path, root: &Path) -> Value {
         "strategies": setup.strategies,
         "limits": setup.limits,
         "replicas": setup.replicas,
+        "adopt_links": setup.adopt_links,
         "state_dir": folder.join("state"),
         "processes": processes.collect::<serde_json::Map<_, _>>(),
     })

@@ -113,7 +113,7 @@ async fn a_dead_worker_is_named_and_back_again_the_answer_is_whole() {
 
 #[tokio::test]
 async fn behind_a_dead_cut_node_dates_are_lost_and_a_second_path_is_found() {
-    let mut cluster = Cluster::start(Setup::default()).await;
+    let mut cluster = Cluster::start(Setup { adopt_links: false, ..Setup::default() }).await;
     let of_d = dates_of(&cluster, "D");
     let lost = dates_of(&cluster, "EF");
     let whole = check_whole(&cluster, "before").await;
@@ -121,7 +121,7 @@ async fn behind_a_dead_cut_node_dates_are_lost_and_a_second_path_is_found() {
         |answer: &Answer| answer.footer.work.iter().find(|work| work.node == "D".into()).map(|w| w.route.clone());
     assert_eq!(route_to_d(&whole), Some(ids("AED")), "of two equal paths the one through the team");
     cluster.kill("E");
-    // The nearest of what is missing is what the failure names; the adopted link of the design is not there yet.
+    // The nearest of what is missing is what the failure names.
     let failure = refused(&cluster, range(&Question::default())).await;
     assert_eq!(failure.reason, "MISSING_PARTITIONS");
     let mut dates = failure.dates.clone();
@@ -153,7 +153,7 @@ async fn behind_a_dead_cut_node_dates_are_lost_and_a_second_path_is_found() {
 
 #[tokio::test]
 async fn a_dead_team_leader_takes_along_only_what_is_behind_it() {
-    let mut cluster = Cluster::start(Setup::default()).await;
+    let mut cluster = Cluster::start(Setup { adopt_links: false, ..Setup::default() }).await;
     let lost = dates_of(&cluster, "BC");
     cluster.kill("B");
     let partial = QuerySpec { allow_partial: true, ..range(&Question::default()) };

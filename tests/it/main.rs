@@ -1,6 +1,7 @@
 //! The one integration binary: questions put to whole nodes in this process, to the engine across a graph of them, and
 //! to the programs as they are installed, with answers computed from the CSV text.
 
+mod adopted;
 mod answers;
 mod asking;
 mod chunks;
