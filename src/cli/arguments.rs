@@ -61,6 +61,8 @@ pub enum Command {
     Sql(SqlArgs),
     /// Show a node's figures
     Metrics(MetricsArgs),
+    /// Visit every node over the paths that a query takes; draws the tree of hops with times
+    Trace(TraceArgs),
     /// Show every link of the overlay: configured or adopted, up or down
     Peers(ListArgs),
     /// Show every partition: date, rows, who holds it
@@ -174,6 +176,19 @@ pub struct MetricsArgs {
     #[arg(long, conflicts_with = "id")]
     pub all: bool,
     /// table, csv or json
+    #[arg(long, value_enum)]
+    pub format: Option<ListFormat>,
+}
+
+#[derive(Debug, Args)]
+pub struct TraceArgs {
+    /// Start at this process instead of the Leader
+    #[arg(value_name = "ID")]
+    pub id: Option<String>,
+    /// Seconds to wait for the furthest node
+    #[arg(long, value_name = "SECONDS", default_value_t = 2.0)]
+    pub timeout: f64,
+    /// table or json
     #[arg(long, value_enum)]
     pub format: Option<ListFormat>,
 }

@@ -17,6 +17,7 @@ mod spawn;
 mod status;
 mod table;
 mod target;
+mod trace;
 mod up;
 
 use std::process::ExitCode;
@@ -47,6 +48,7 @@ pub fn run() -> ExitCode {
         Command::Query(query) => query::run_range(common, query),
         Command::Sql(sql) => query::run_sql(common, sql),
         Command::Metrics(metrics) => metrics::run(common, &metrics),
+        Command::Trace(trace) => trace::run(common, &trace),
         Command::Peers(peers) => peers::run(common, &peers),
         Command::Partitions(partitions) => partitions::run(common, &partitions),
         Command::Config(ConfigCommand::Check { file }) => config_check::run(common, file),

@@ -18,6 +18,7 @@ use crate::delivery::encoding::{self, Encoding, checksum};
 use crate::failure::{Failure, FailureKind};
 use crate::leader::answer::{ChunkMessage, Footer, QuerySpec};
 use crate::node::status::{Metrics, NodeStatus};
+use crate::routing::trace::Trace;
 use crate::transport::connector::{SharedConnector, Tcp};
 use crate::transport::leader::NodeConnection;
 
@@ -88,6 +89,11 @@ impl Client {
     /// The node's figures.
     pub async fn metrics(&self, timeout: Duration) -> Result<Metrics, Failure> {
         self.node.metrics(timeout).await
+    }
+
+    /// The route probe from this node.
+    pub async fn trace(&self, time_left: Duration) -> Result<Trace, Failure> {
+        self.node.forward(time_left).await
     }
 }
 

@@ -24,6 +24,7 @@ use crate::failure::{Failure, FailureKind};
 use crate::leader::answer::{ChunkMessage, Footer, QuerySpec, QueryState, QueryStatus, Submitted};
 use crate::leader::desk::Asked;
 use crate::routing::Team;
+use crate::routing::trace::Trace;
 use crate::transport::services::ClientService;
 
 /// How often a waiting reader shows that it is still there, well within `idle_s`.
@@ -322,6 +323,10 @@ impl ClientService for Clients {
         let (admission, results, totals) = (desk.admission(), desk.results(), desk.totals());
         drop(desk);
         view::metrics(&self.0, &admission, &results, totals)
+    }
+
+    async fn forward(&self, time_left: Duration) -> Trace {
+        self.0.tracer.all(time_left).await
     }
 
     fn shutdown(&self, graceful: bool) {

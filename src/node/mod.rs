@@ -15,6 +15,7 @@ mod queries;
 mod query_failure;
 pub mod state_dir;
 pub mod status;
+mod trace;
 mod view;
 
 use std::io;
@@ -197,6 +198,12 @@ impl Node {
         });
         let scans = Arc::new(AtomicUsize::new(0));
         let (shutdown, shutdown_seen) = watch::channel(None);
+        let tracer = trace::Tracer {
+            membership: Arc::clone(&membership),
+            links: Arc::clone(&links),
+            store: Arc::clone(&store),
+            clock: Arc::clone(&clock),
+        };
         let queries = Arc::new(Queries {
             desk: Mutex::new(desk(&config)?),
             forwarding: forwarding::by_name(&config.strategies.forwarding_strategy)
@@ -212,6 +219,7 @@ impl Node {
             cpu: cpu.handle().clone(),
             planning: Semaphore::new(threads),
             turn: AtomicU64::new(0),
+            tracer: tracer.clone(),
             data: data.clone(),
             scans: Arc::clone(&scans),
             shutdown,
@@ -246,6 +254,7 @@ impl Node {
             hop,
             links: Arc::clone(&links),
             adopted: Arc::clone(&adopted),
+            tracer,
             fingerprint: fingerprint.clone(),
             scans,
         });

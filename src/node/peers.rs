@@ -9,6 +9,7 @@ use futures::StreamExt;
 
 use super::adopted::AdoptedLinks;
 use super::membership::Membership;
+use super::trace::Tracer;
 use crate::config::fingerprint::Fingerprint;
 use crate::engine::hop::{Hop, ScanStream};
 use crate::engine::message::ScanRequest;
@@ -16,6 +17,7 @@ use crate::engine::scan::Output;
 use crate::engine::stop::{Stop, StopReason};
 use crate::failure::{Failure, FailureKind};
 use crate::routing::NodeId;
+use crate::routing::trace::{TraceHop, TraceRequest};
 use crate::transport::peer::PeerLinks;
 use crate::transport::services::{Hello, HelloAnswer, LinkKind, News, NewsAnswer, PeerService};
 
@@ -30,6 +32,7 @@ pub struct Peers {
     pub hop: Arc<Hop>,
     pub links: Arc<PeerLinks>,
     pub adopted: Arc<AdoptedLinks>,
+    pub tracer: Tracer,
     pub fingerprint: Fingerprint,
     pub scans: Arc<AtomicUsize>,
 }
@@ -103,6 +106,10 @@ impl PeerService for Peers {
                 let _ = &held_until_dropped;
             })
             .boxed())
+    }
+
+    async fn trace(&self, request: TraceRequest) -> Result<TraceHop, Failure> {
+        self.tracer.follow(request).await
     }
 }
 

@@ -15,6 +15,7 @@ use tokio::sync::{Semaphore, watch};
 use super::data::LocalData;
 use super::membership::{Membership, NodeOverview};
 use super::query_failure::{expired, plan_failure, read_failure};
+use super::trace::Tracer;
 use crate::delivery::QueryId;
 use crate::delivery::chunking::Chunking;
 use crate::delivery::result::ChunkingParams;
@@ -49,6 +50,7 @@ pub struct Queries {
     pub cpu: Handle,
     pub planning: Semaphore,
     pub turn: AtomicU64,
+    pub tracer: Tracer,
     pub data: Option<Arc<LocalData>>,
     pub scans: Arc<AtomicUsize>,
     /// Set to `Some(graceful)` when somebody asks the node to end.

@@ -11,6 +11,7 @@ pub mod known;
 pub mod path;
 pub mod placement;
 pub mod topology;
+pub mod trace;
 
 use std::fmt;
 use std::sync::Arc;

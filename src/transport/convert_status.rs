@@ -7,7 +7,7 @@ use crate::failure::Failure;
 use crate::node::status::{MemberStatus, Metrics, NodeStatus, PartitionStatus};
 use crate::routing::{NodeId, Role, Team};
 
-fn role(name: &str) -> Result<Role, Failure> {
+pub(super) fn role(name: &str) -> Result<Role, Failure> {
     [Role::Leader, Role::TeamLeader, Role::Worker]
         .into_iter()
         .find(|role| role.to_string() == name)

@@ -13,14 +13,16 @@ use super::convert_answer::{
     batch_from_wire, chunk_from_wire, query_status_from_wire, spec_to_wire, state, submitted_from_wire,
 };
 use super::convert_status::{metrics_from_wire, node_status_from_wire};
+use super::convert_trace::trace_from_wire;
 use super::peer::channel;
-use super::status::{from_status, malformed};
+use super::status::{from_status, malformed, millis};
 use super::wire::overlay_client::OverlayClient;
 use super::{MESSAGE_BYTES_MAX, wire};
 use crate::delivery::QueryId;
 use crate::failure::Failure;
 use crate::leader::answer::{ChunkMessage, QuerySpec, QueryState, QueryStatus, Submitted};
 use crate::node::status::{Metrics, NodeStatus};
+use crate::routing::trace::Trace;
 
 /// A connection to one node. Cheap to clone; clones share the connection.
 #[derive(Clone)]
@@ -97,6 +99,13 @@ impl NodeConnection {
     pub async fn metrics(&self, timeout: Duration) -> Result<Metrics, Failure> {
         let request = timed(wire::MetricsRequest {}, Some(timeout));
         Ok(metrics_from_wire(self.client.clone().get_metrics(request).await.map_err(failed)?.into_inner()))
+    }
+
+    /// The route probe from this node. Each hop keeps 100 ms for itself.
+    pub async fn forward(&self, time_left: Duration) -> Result<Trace, Failure> {
+        let request = wire::ForwardRequest { time_left_ms: millis(time_left) };
+        let request = timed(request, Some(time_left.saturating_add(Duration::from_secs(1))));
+        trace_from_wire(self.client.clone().forward(request).await.map_err(failed)?.into_inner())
     }
 
     /// Asks the node to end.

@@ -9,6 +9,7 @@ pub mod connector;
 mod convert_answer;
 mod convert_peer;
 mod convert_status;
+mod convert_trace;
 pub mod leader;
 pub mod peer;
 pub mod server;

@@ -15,6 +15,7 @@ use super::connector::SharedConnector;
 use super::convert_peer::{
     announcement_from_wire, announcement_to_wire, names, nodes, scan_message_from_wire, scan_request_to_wire,
 };
+use super::convert_trace::{trace_hop_from_wire, trace_request_to_wire};
 use super::services::{Hello, HelloAnswer, LinkKind, News, NewsAnswer};
 use super::status::{from_status, millis};
 use super::wire::peer_client::PeerClient;
@@ -23,6 +24,7 @@ use crate::engine::hop::{RemoteError, RemoteScan};
 use crate::engine::message::{FailureCode, ScanMessage, ScanRequest};
 use crate::failure::{Failure, FailureKind};
 use crate::routing::NodeId;
+use crate::routing::trace::{TraceHop, TraceRequest};
 
 /// How long dialling may take before the neighbour counts as unreachable.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -110,6 +112,12 @@ impl PeerLink {
         let mut client = self.client.clone();
         let reply = within(timeout, client.announce(message)).await?;
         Ok(NewsAnswer { wanted: nodes(reply.wanted), nonce: reply.nonce })
+    }
+
+    /// Visits what lies behind the neighbour.
+    pub async fn trace(&self, request: TraceRequest, timeout: Duration) -> Result<TraceHop, Failure> {
+        let mut client = self.client.clone();
+        trace_hop_from_wire(within(timeout, client.trace(trace_request_to_wire(request))).await?)
     }
 
     async fn scan(

@@ -17,6 +17,7 @@ use super::convert_answer::{
 };
 use super::convert_peer::{scan_message_to_wire, scan_request_from_wire};
 use super::convert_status::{metrics_to_wire, node_status_to_wire};
+use super::convert_trace::{trace_hop_to_wire, trace_request_from_wire, trace_to_wire};
 use super::peer::{news_answer_to_wire, news_from_wire};
 use super::services::{ClientService, Hello, LinkKind, PeerService};
 use super::status::to_status;
@@ -30,6 +31,10 @@ use crate::routing::NodeId;
 /// How often clients and neighbours are probed, and how long they may take to answer.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// How long a route probe may take that names no time, and at most.
+const TRACE_TIME: Duration = Duration::from_secs(2);
+const TRACE_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// Says whether the node serves, in the words of grpc.health.v1.
 #[derive(Clone)]
@@ -118,6 +123,11 @@ impl Peer for PeerWire {
         let replies = merged(messages).map(|message| Ok(scan_message_to_wire(message)));
         Ok(Response::new(replies.boxed()))
     }
+
+    async fn trace(&self, request: Request<wire::TraceRequest>) -> Result<Response<wire::TraceHop>, Status> {
+        let request = trace_request_from_wire(request.into_inner()).map_err(to_status)?;
+        Ok(Response::new(trace_hop_to_wire(self.0.trace(request).await.map_err(to_status)?)))
+    }
 }
 
 /// Puts the answers that are ready at the same time into one message, up to about the size of a part: many zones of
@@ -205,6 +215,14 @@ impl Overlay for ClientWire {
 
     async fn get_metrics(&self, _: Request<wire::MetricsRequest>) -> Result<Response<wire::MetricsReply>, Status> {
         Ok(Response::new(metrics_to_wire(self.0.metrics())))
+    }
+
+    async fn forward(&self, request: Request<wire::ForwardRequest>) -> Result<Response<wire::ForwardReply>, Status> {
+        let time_left = match request.into_inner().time_left_ms {
+            0 => TRACE_TIME,
+            given => Duration::from_millis(given).min(TRACE_TIME_MAX),
+        };
+        Ok(Response::new(trace_to_wire(self.0.forward(time_left).await)))
     }
 
     async fn shutdown(&self, request: Request<wire::ShutdownRequest>) -> Result<Response<wire::ShutdownReply>, Status> {

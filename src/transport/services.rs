@@ -2,6 +2,7 @@
 //! puts them on the wire.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
@@ -14,6 +15,7 @@ use crate::leader::answer::{ChunkMessage, QuerySpec, QueryState, QueryStatus, Su
 use crate::node::status::{Metrics, NodeStatus};
 use crate::routing::NodeId;
 use crate::routing::announcements::Announcement;
+use crate::routing::trace::{Trace, TraceHop, TraceRequest};
 
 /// The first word of a link.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,6 +79,9 @@ pub trait PeerService: Send + Sync + 'static {
 
     /// Starts a scan. The work ends when the stream is dropped.
     fn scan(&self, request: ScanRequest) -> Result<ScanStream, Failure>;
+
+    /// Visits what lies behind this node.
+    async fn trace(&self, request: TraceRequest) -> Result<TraceHop, Failure>;
 }
 
 /// For clients.
@@ -107,6 +112,9 @@ pub trait ClientService: Send + Sync + 'static {
 
     /// This node's figures.
     fn metrics(&self) -> Metrics;
+
+    /// Visits every node over the paths of a query.
+    async fn forward(&self, time_left: Duration) -> Trace;
 
     /// Begins to end the process.
     fn shutdown(&self, graceful: bool);

@@ -22,4 +22,5 @@ mod real_data;
 mod refusals;
 mod rows;
 mod sql;
+mod trace;
 mod world;
