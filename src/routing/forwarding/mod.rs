@@ -8,6 +8,7 @@
 //! - `in_flight` is at least 1. `usize::MAX` is "all at once".
 //! - any two strategies differ on some case that a user could see.
 
+mod capacity;
 mod parallel;
 mod round_robin;
 
@@ -17,7 +18,7 @@ use super::{Load, NodeId};
 #[derive(Debug, Clone, PartialEq)]
 pub struct Candidate {
     pub node: NodeId,
-    /// As it was last announced.
+    /// As it was last heard: with its last reply, else its last announcement.
     pub load: Load,
     /// Links to be crossed from the reader.
     pub hops: usize,
@@ -58,6 +59,11 @@ pub const STRATEGIES: &[Strategy] = &[
         name: "parallel",
         make: || Box::new(parallel::Parallel),
         help: "all hops at once, each partition from its nearest holder",
+    },
+    Strategy {
+        name: "capacity",
+        make: || Box::new(capacity::Capacity),
+        help: "the hop and the holder with the shortest wait first, by their live load",
     },
 ];
 
@@ -152,6 +158,14 @@ mod tests {
                 order_of_four_queries: ["BCE", "BCE", "BCE", "BCE"].map(String::from).into(),
                 most_in_flight: [usize::MAX, usize::MAX],
                 holders_when_b_is_busy: ["B", "B", "B", "B"].map(String::from).into(),
+            }
+        );
+        assert_eq!(
+            seen("capacity"),
+            Seen {
+                order_of_four_queries: ["CEB", "CEB", "CEB", "CEB"].map(String::from).into(),
+                most_in_flight: [1, usize::MAX],
+                holders_when_b_is_busy: ["C", "C", "C", "C"].map(String::from).into(),
             }
         );
     }
