@@ -56,10 +56,9 @@ async fn serve(target: &Target, id: &NodeId) -> Result<(), CliError> {
     let mut node = Node::start(std::sync::Arc::clone(&target.config), id).await.map_err(failed)?;
     tracing::info!(%id, address = node.address(), "serving");
     eprintln!("{id} serves at {}", node.address());
-    if node.was_parsed() {
-        let cache = target.config.dataset.cache.display();
-        tracing::warn!(%cache, "no cache: the CSV files were parsed");
-        eprintln!("no cache in {cache}: the CSV files were parsed");
+    if let Some(remark) = node.data_remark() {
+        tracing::warn!("{remark}");
+        eprintln!("{remark}");
     }
     let graceful = tokio::select! {
         asked = node.run() => asked.map_err(failed)?,

@@ -44,7 +44,7 @@ use crate::transport::peer::{AddressOf, PeerLink, PeerLinks};
 use crate::transport::server;
 use crate::transport::services::{Hello, LinkKind};
 
-pub use data::LocalData;
+pub use data::{DataSource, LocalData, LocalDates};
 
 use adopted::AdoptedLinks;
 use clients::Clients;
@@ -135,7 +135,7 @@ pub struct Node {
     close: watch::Sender<bool>,
     shutdown: watch::Receiver<Option<bool>>,
     cpu: Option<tokio::runtime::Runtime>,
-    was_parsed: bool,
+    data_remark: Option<String>,
 }
 
 impl Node {
@@ -160,7 +160,7 @@ impl Node {
             true => Some(Arc::new(open_data(&config, &process.team).await?)),
             false => None,
         };
-        let was_parsed = data.as_ref().is_some_and(|data| data.is_parsed());
+        let data_remark = data.as_ref().and_then(|data| data.source().remark(&config.dataset));
 
         let started = Instant::now();
         let clock: Clock = Arc::new(move || started.elapsed());
@@ -309,7 +309,7 @@ impl Node {
             close,
             shutdown: shutdown_seen,
             cpu: Some(cpu),
-            was_parsed,
+            data_remark,
         })
     }
 
@@ -323,9 +323,9 @@ impl Node {
         &self.store
     }
 
-    /// Whether the rows come from CSV files because there is no cache.
-    pub fn was_parsed(&self) -> bool {
-        self.was_parsed
+    /// What a person should know of where the rows come from; `None` if all is as usual.
+    pub fn data_remark(&self) -> Option<&str> {
+        self.data_remark.as_deref()
     }
 
     /// Waits until somebody asks the node to end, by the Shutdown call; gives whether gracefully. Fails if the node

@@ -124,11 +124,11 @@ fn without_a_cache_the_files_are_parsed_and_the_answers_are_the_same() {
     let up = place.up(&[]);
     let answer = csv_text::answer(&place.check(&["query"], 0, &[]));
     csv_text::assert_same(&answer, &expected, "six nodes without a cache");
-    let local = place.check(&["query", "--local"], 0, &["no cache in cache: the CSV files were parsed"]);
+    let local = place.check(&["query", "--local"], 0, &["no cache in cache: the CSV files are parsed"]);
     csv_text::assert_same(&csv_text::answer(&local), &expected, "--local without a cache");
     up.terminate().check(0, &[]);
     let said = std::fs::read_to_string(place.path("logs/F.err")).unwrap();
-    assert!(said.contains("no cache in cache: the CSV files were parsed"), "{said}");
+    assert!(said.contains("no cache in cache: the CSV files are parsed"), "{said}");
 }
 
 #[test]
