@@ -6,6 +6,7 @@ mod arguments;
 mod config_check;
 mod error;
 mod footer;
+mod logs;
 mod metrics;
 mod node;
 mod output;
@@ -48,6 +49,7 @@ pub fn run() -> ExitCode {
         Command::Sql(sql) => query::run_sql(common, sql),
         Command::Metrics(metrics) => metrics::run(common, &metrics),
         Command::Peers(peers) => peers::run(common, &peers),
+        Command::Logs(logs) => logs::run(common, &logs),
         Command::Partitions(partitions) => partitions::run(common, &partitions),
         Command::Config(ConfigCommand::Check { file }) => config_check::run(common, file),
     };

@@ -58,9 +58,9 @@ impl Target {
         match self.config.process(&node) {
             Some(_) => Ok(node),
             None => {
-                let known = self.config.processes.keys().map(NodeId::as_str).collect::<Vec<_>>().join(", ");
-                Err(CliError::new(Exit::USAGE, format!("there is no process {id:?} in the configuration"))
-                    .hint(format!("there are {known}")))
+                let shown: String = id.chars().take(64).collect();
+                Err(CliError::new(Exit::USAGE, format!("there is no process {shown:?} in the configuration"))
+                    .hint(self.config.suggest_process(id)))
             }
         }
     }

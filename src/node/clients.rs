@@ -24,7 +24,7 @@ use crate::failure::{Failure, FailureKind};
 use crate::leader::answer::{ChunkMessage, Footer, QuerySpec, QueryState, QueryStatus, Submitted};
 use crate::leader::desk::Asked;
 use crate::routing::Team;
-use crate::transport::services::ClientService;
+use crate::transport::services::{ClientService, LogsAsked};
 
 /// How often a waiting reader shows that it is still there, well within `idle_s`.
 const TOUCH_INTERVAL: Duration = Duration::from_secs(2);
@@ -322,6 +322,10 @@ impl ClientService for Clients {
         let (admission, results, totals) = (desk.admission(), desk.results(), desk.totals());
         drop(desk);
         view::metrics(&self.0, &admission, &results, totals)
+    }
+
+    fn logs(&self, asked: LogsAsked) -> Result<BoxStream<'static, Result<Vec<String>, Failure>>, Failure> {
+        self.0.log.open(self.0.me(), &asked)
     }
 
     fn shutdown(&self, graceful: bool) {

@@ -8,6 +8,8 @@ mod data;
 mod links;
 mod loading;
 pub mod local;
+pub mod log;
+mod log_stream;
 mod membership;
 pub mod os;
 mod peers;
@@ -18,6 +20,7 @@ pub mod status;
 mod view;
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -48,6 +51,7 @@ pub use data::{DataSource, LocalData, LocalDates};
 
 use adopted::AdoptedLinks;
 use clients::Clients;
+use log_stream::LogStreams;
 use membership::Membership;
 use queries::Queries;
 
@@ -197,6 +201,7 @@ impl Node {
         });
         let scans = Arc::new(AtomicUsize::new(0));
         let (shutdown, shutdown_seen) = watch::channel(None);
+        let (close, mut closing) = watch::channel(false);
         let queries = Arc::new(Queries {
             desk: Mutex::new(desk(&config)?),
             forwarding: forwarding::by_name(&config.strategies.forwarding_strategy)
@@ -218,6 +223,7 @@ impl Node {
             fingerprint: print.clone(),
             address: address.clone(),
         });
+            log: LogStreams::new(closing.clone()),
 
         let hello = Hello {
             process_id: id.clone(),
@@ -249,7 +255,6 @@ impl Node {
             fingerprint: fingerprint.clone(),
             scans,
         });
-        let (close, mut closing) = watch::channel(false);
         let (health, serving) =
             server::serve(tcp_incoming(listener), peers, Arc::new(Clients(Arc::clone(&queries))), async move {
                 // An error means that the node was dropped, which closes as well.
@@ -319,6 +324,11 @@ impl Node {
     }
 
     /// What it holds. Tests damage it to see the damage found.
+    /// This process writes its log to that file from now on, which others may ask for.
+    pub fn has_log(&self, path: PathBuf) {
+        self.queries.log.found_at(path);
+    }
+
     pub fn store(&self) -> &Arc<Store> {
         &self.store
     }

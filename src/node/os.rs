@@ -1,5 +1,6 @@
 //! The one file with calls that differ between operating systems.
 
+use std::fs::File;
 use std::io;
 use std::process::Command;
 
@@ -51,5 +52,29 @@ pub fn kill(pid: u32) -> io::Result<()> {
     #[cfg(not(unix))]
     {
         Command::new("taskkill").args(["/F", "/PID", &pid.to_string()]).status().map(|_| ())
+    }
+}
+
+/// Which file an open file is, whatever it is called by now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileIdentity {
+    /// The device and the number on it.
+    Known(u64, u64),
+    /// This system does not tell.
+    Unknown,
+}
+
+/// Tells an open file from others.
+pub fn file_identity(file: &File) -> io::Result<FileIdentity> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        let found = file.metadata()?;
+        Ok(FileIdentity::Known(found.dev(), found.ino()))
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = file;
+        Ok(FileIdentity::Unknown)
     }
 }

@@ -14,6 +14,7 @@ use tokio::sync::{Semaphore, watch};
 
 use super::data::LocalData;
 use super::membership::{Membership, NodeOverview};
+use super::log_stream::LogStreams;
 use super::query_failure::{expired, plan_failure, read_failure};
 use crate::delivery::QueryId;
 use crate::delivery::chunking::Chunking;
@@ -57,6 +58,7 @@ pub struct Queries {
     pub address: String,
 }
 
+    pub log: LogStreams,
 impl Queries {
     pub(super) fn desk(&self) -> MutexGuard<'_, Desk> {
         self.desk.lock().unwrap_or_else(PoisonError::into_inner)

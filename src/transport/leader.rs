@@ -14,11 +14,12 @@ use super::convert_answer::{
 };
 use super::convert_status::{metrics_from_wire, node_status_from_wire};
 use super::peer::channel;
-use super::status::{from_status, malformed};
+use super::services::LogsAsked;
+use super::status::{from_status, malformed, millis};
 use super::wire::overlay_client::OverlayClient;
 use super::{MESSAGE_BYTES_MAX, wire};
 use crate::delivery::QueryId;
-use crate::failure::Failure;
+use crate::failure::{Failure, FailureKind};
 use crate::leader::answer::{ChunkMessage, QuerySpec, QueryState, QueryStatus, Submitted};
 use crate::node::status::{Metrics, NodeStatus};
 
@@ -97,6 +98,24 @@ impl NodeConnection {
     pub async fn metrics(&self, timeout: Duration) -> Result<Metrics, Failure> {
         let request = timed(wire::MetricsRequest {}, Some(timeout));
         Ok(metrics_from_wire(self.client.clone().get_metrics(request).await.map_err(failed)?.into_inner()))
+    }
+
+    /// Lines of the node's log as they come. `timeout` bounds the wait for the first answer only.
+    pub async fn logs(
+        &self,
+        asked: LogsAsked,
+        timeout: Duration,
+    ) -> Result<BoxStream<'static, Result<Vec<String>, Failure>>, Failure> {
+        let request =
+            wire::LogsRequest { process_id: asked.node.to_string(), lines: asked.lines, follow: asked.follow };
+        let mut client = self.client.clone();
+        let opened = tokio::time::timeout(timeout, client.get_logs(request)).await;
+        let opened = opened.map_err(|_| {
+            let message = format!("no answer within {} ms", millis(timeout));
+            Failure::new(FailureKind::DeadlineExceeded, "TIMEOUT", message)
+        })?;
+        let stream = opened.map_err(failed)?.into_inner();
+        Ok(stream.map(|reply| reply.map(|reply| reply.lines).map_err(failed)).boxed())
     }
 
     /// Asks the node to end.

@@ -4,4 +4,5 @@
 mod answers;
 mod faults;
 mod lifecycle;
+mod logs;
 mod refusals;
