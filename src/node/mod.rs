@@ -221,9 +221,10 @@ impl Node {
             scans: Arc::clone(&scans),
             shutdown,
             fingerprint: print.clone(),
+            fingerprint_keys: fingerprint.keys().clone(),
             address: address.clone(),
-        });
             log: LogStreams::new(closing.clone()),
+        });
 
         let hello = Hello {
             process_id: id.clone(),
@@ -323,12 +324,12 @@ impl Node {
         &self.address
     }
 
-    /// What it holds. Tests damage it to see the damage found.
     /// This process writes its log to that file from now on, which others may ask for.
     pub fn has_log(&self, path: PathBuf) {
         self.queries.log.found_at(path);
     }
 
+    /// What it holds. Tests damage it to see the damage found.
     pub fn store(&self) -> &Arc<Store> {
         &self.store
     }
