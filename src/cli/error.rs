@@ -80,7 +80,7 @@ impl CliError {
         if is_unreachable {
             return CliError {
                 causes: vec![failure.message.clone()],
-                hint: Some("is it running? start it with `overlay up`, look with `overlay status`".to_owned()),
+                hint: Some("is it running? start it with `overlay up`, look with `overlay doctor`".to_owned()),
                 ..CliError::new(exit, format!("no node can be reached at {address}"))
             };
         }

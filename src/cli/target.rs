@@ -76,6 +76,14 @@ pub fn leader(common: &Common, runtime: &Runtime) -> Result<Client, CliError> {
     Ok(Client::new(&target.address(&target.config.leader().id)?))
 }
 
+/// What has to be typed after `overlay` to mean the same configuration; empty for the default one.
+pub fn config_flag(common: &Common) -> String {
+    match common.config.to_str() {
+        Some("configs/one_host.json") | None => String::new(),
+        Some(path) => format!(" --config {path}"),
+    }
+}
+
 /// The runtime of a command that only talks.
 pub fn runtime() -> Result<Runtime, CliError> {
     tokio::runtime::Builder::new_multi_thread()
