@@ -68,6 +68,10 @@ pub enum Command {
     ///
     /// Exit codes: 0 shown, or the node ended while it was followed; 4 nobody there; 130 Ctrl-C.
     Logs(LogsArgs),
+    /// Look for whatever could keep the overlay from working: config, ports, peers, clocks, data, disk
+    ///
+    /// Each finding that is not ok has a hint of what to do. Exit codes: 0 no problem, 1 a problem.
+    Doctor(DoctorArgs),
     /// Show every partition: date, rows, who holds it
     Partitions(ListArgs),
     /// Work with configuration files
@@ -194,6 +198,13 @@ pub struct LogsArgs {
     /// How many of the lines written before, up to 10000
     #[arg(short = 'n', long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(0..=i64::from(LINES_MAX)))]
     pub lines: u32,
+}
+
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// For programs
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]

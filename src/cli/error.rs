@@ -118,6 +118,11 @@ impl CliError {
         self
     }
 
+    /// What it is and what lies behind it, without the hint.
+    pub fn on_one_line(&self) -> String {
+        std::iter::once(&self.what).chain(&self.causes).map(String::as_str).collect::<Vec<_>>().join(": ")
+    }
+
     /// Writes it to stderr.
     pub fn print(&self) {
         eprintln!("error: {}", self.what);

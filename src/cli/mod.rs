@@ -4,6 +4,7 @@
 
 mod arguments;
 mod config_check;
+mod doctor;
 mod error;
 mod footer;
 mod logs;
@@ -50,6 +51,7 @@ pub fn run() -> ExitCode {
         Command::Metrics(metrics) => metrics::run(common, &metrics),
         Command::Peers(peers) => peers::run(common, &peers),
         Command::Logs(logs) => logs::run(common, &logs),
+        Command::Doctor(doctor) => doctor::run(common, &doctor),
         Command::Partitions(partitions) => partitions::run(common, &partitions),
         Command::Config(ConfigCommand::Check { file }) => config_check::run(common, file),
     };

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::path::Path;
 use std::process::Command;
 
 /// Makes a command start in a group of its own, so that Ctrl-C at the terminal reaches only the parent, which then
@@ -76,5 +77,27 @@ pub fn file_identity(file: &File) -> io::Result<FileIdentity> {
     {
         let _ = file;
         Ok(FileIdentity::Unknown)
+    }
+}
+
+/// Bytes of a file system, of which `free` can be written by this user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DiskSpace {
+    pub free: u64,
+    pub total: u64,
+}
+
+/// The file system that a path is on, which must exist; `None` where this system does not tell.
+pub fn disk_space(path: &Path) -> io::Result<Option<DiskSpace>> {
+    #[cfg(unix)]
+    {
+        let found = rustix::fs::statvfs(path)?;
+        let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
+        Ok(Some(DiskSpace { free: bytes(found.f_bavail), total: bytes(found.f_blocks) }))
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = path;
+        Ok(None)
     }
 }

@@ -3,6 +3,7 @@
 
 mod answers;
 mod caches;
+mod doctor;
 mod faults;
 mod lifecycle;
 mod logs;
