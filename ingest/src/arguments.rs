@@ -78,6 +78,8 @@ pub enum Command {
 /// A run, ready to start.
 pub struct Job {
     pub dataset: PathBuf,
+    /// What the configuration calls the data set; else its folder's name counts.
+    pub name: Option<String>,
     pub options: RunOptions,
     pub teams: Vec<Team>,
     pub threads: usize,
@@ -125,7 +127,8 @@ impl Ingest {
         }
         let cache = self.cache.or_else(|| config.cache_of(&dataset)).unwrap_or_else(|| dataset.join(".overlay"));
         let options = RunOptions { cache, range, layout: Layout::default(), force: self.force };
-        Ok(Job { dataset, options, teams: config.teams, threads: self.threads.into(), json: self.json })
+        let name = config.name_of(&dataset);
+        Ok(Job { dataset, name, options, teams: config.teams, threads: self.threads.into(), json: self.json })
     }
 }
 

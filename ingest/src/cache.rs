@@ -36,9 +36,14 @@ impl Cache {
         &self.manifest
     }
 
-    /// Loads a partition. The file's length and digest are checked before a byte of it is decoded, its rows and
-    /// columns after; [`Error::CorruptPartition`] names what differs.
-    pub fn load(&self, entry: &PartitionEntry) -> Result<Partition, Error> {
+    /// Reads a partition's file and checks that its bytes are those that were committed; nothing is decoded.
+    /// [`Error::CorruptPartition`] names what differs.
+    pub fn verify(&self, entry: &PartitionEntry) -> Result<(), Error> {
+        self.read(entry).map(drop)
+    }
+
+    /// The file's bytes, of the length and digest in the manifest.
+    fn read(&self, entry: &PartitionEntry) -> Result<Vec<u8>, Error> {
         let path = self.folder.join(&entry.file);
         let corrupt = |reason: String| Error::CorruptPartition { path: path.clone(), reason };
         let bytes = fs::metadata(&path).map_err(Error::io("open", &path))?.len();
@@ -49,6 +54,14 @@ impl Cache {
         if blake3::hash(&file).to_hex().as_str() != entry.file_digest {
             return Err(corrupt("its digest is not the one in the manifest".into()));
         }
+        Ok(file)
+    }
+
+    /// Loads a partition. The file's length and digest are checked before a byte of it is decoded, its rows and
+    /// columns after; [`Error::CorruptPartition`] names what differs.
+    pub fn load(&self, entry: &PartitionEntry) -> Result<Partition, Error> {
+        let file = self.read(entry)?;
+        let corrupt = |reason: String| Error::CorruptPartition { path: self.folder.join(&entry.file), reason };
         let batch = decode(file).map_err(corrupt)?;
         if batch.num_rows() as u64 != entry.rows {
             return Err(corrupt(format!("it has {} rows, the manifest says {}", batch.num_rows(), entry.rows)));

@@ -19,6 +19,7 @@ const DEFAULT_PATH: &str = "configs/one_host.json";
 pub struct Config {
     /// Sorted by name.
     pub teams: Vec<Team>,
+    name: Option<String>,
     root: Option<PathBuf>,
     cache: Option<PathBuf>,
 }
@@ -48,6 +49,7 @@ struct TeamDates {
 
 #[derive(Deserialize, Default)]
 struct DatasetPaths {
+    name: Option<String>,
     root: Option<PathBuf>,
     cache: Option<PathBuf>,
 }
@@ -67,6 +69,7 @@ impl Config {
             |(name, dates): (String, TeamDates)| Team { name, range: DateRange { from: dates.from, to: dates.to } };
         Ok(Config {
             teams: file.teams.into_iter().map(team).collect(),
+            name: file.dataset.name,
             root: file.dataset.root,
             cache: file.dataset.cache,
         })
@@ -74,7 +77,16 @@ impl Config {
 
     /// The cache's folder, if the configuration is about this data set. Relative paths count from the current folder.
     pub fn cache_of(&self, dataset: &Path) -> Option<PathBuf> {
-        let root = self.root.as_ref()?.canonicalize().ok()?;
-        (root == dataset.canonicalize().ok()?).then(|| self.cache.clone())?
+        self.is_about(dataset).then(|| self.cache.clone())?
+    }
+
+    /// The name of the data set, if the configuration is about it: the folder may have another one on each host.
+    pub fn name_of(&self, dataset: &Path) -> Option<String> {
+        self.is_about(dataset).then(|| self.name.clone())?
+    }
+
+    fn is_about(&self, dataset: &Path) -> bool {
+        let root = self.root.as_ref().and_then(|root| root.canonicalize().ok());
+        root.is_some() && root == dataset.canonicalize().ok()
     }
 }

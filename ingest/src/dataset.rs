@@ -54,7 +54,7 @@ pub struct SourceFile {
 /// A data set's folder, walked once.
 #[derive(Debug, Clone)]
 pub struct Dataset {
-    /// The folder's name; part of every partition's id.
+    /// The folder's name unless [`Dataset::named`] otherwise; part of every partition's id.
     pub name: String,
     /// The folder as it was given.
     pub root: PathBuf,
@@ -89,6 +89,13 @@ impl Dataset {
             return Err(Error::NoCsv { root, ignored: ignored.len() });
         }
         Ok(Dataset { name: folder_name(&root, &real_root), root, days, refused, ignored })
+    }
+
+    /// The same under another name: partitions are named after the data set, which must have one name on every host,
+    /// while its folder may be called anything.
+    pub fn named(mut self, name: &str) -> Dataset {
+        self.name = name.to_owned();
+        self
     }
 
     /// The days in the range that have a file, in order.

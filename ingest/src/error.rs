@@ -36,6 +36,9 @@ pub enum Error {
     /// The bytes on disk are not those that were committed. Never decoded, never answered from.
     #[error("the partition file {} is corrupt: {reason}", path.display())]
     CorruptPartition { path: PathBuf, reason: String },
+    /// Files of a day were listed under one name and read under another.
+    #[error("the CSV files of {date} changed while they were in use")]
+    FilesChanged { date: Date },
     #[error("cannot encode the partition of {date} as Parquet")]
     Encode { date: Date, source: parquet::errors::ParquetError },
     #[error("cannot generate a data set of {days} days and {sites} sites: {reason}")]
@@ -60,6 +63,7 @@ impl Error {
             Error::BadManifest { .. } | Error::OtherLayout { .. } | Error::CorruptPartition { .. } => {
                 "run overlay-ingest with --force: it reads the CSV files again"
             }
+            Error::FilesChanged { .. } => "start it again once the files are whole",
             Error::CacheInUse(_) => "wait until it has ended, or give another folder with --cache",
             Error::DayTooLarge { .. } | Error::Io { .. } | Error::Encode { .. } | Error::Generate { .. } => {
                 return None;

@@ -37,7 +37,7 @@ pub use dataset::{Dataset, Refusal, SourceFile};
 pub use date::{Date, DateRange};
 pub use error::Error;
 pub use manifest::{Manifest, PartitionEntry, SourceEntry};
-pub use partition::{Parsed, Partition, parse_date};
+pub use partition::{Parsed, Partition, identify_date, parse_date};
 pub use partition_id::PartitionId;
 pub use rejects::{Reason, Reject};
 pub use schema::{LAYOUT_VERSION, Layout, ZONE_ROWS, observations};

@@ -44,7 +44,10 @@ fn main() -> ExitCode {
 
 fn ingest(job: &Job) -> Result<ExitCode, Error> {
     let start = Instant::now();
-    let dataset = Dataset::open(&job.dataset)?;
+    let mut dataset = Dataset::open(&job.dataset)?;
+    if let Some(name) = &job.name {
+        dataset = dataset.named(name);
+    }
     // A pool that cannot be built is one that exists already: nobody before us could have made it.
     let _ = rayon::ThreadPoolBuilder::new().num_threads(job.threads).build_global();
     let outcome = run(&dataset, &job.options, &Bar::new())?;

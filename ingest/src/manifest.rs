@@ -29,7 +29,7 @@ pub const FILE_NAME: &str = "manifest.json";
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
     pub format_version: u32,
-    /// Name of the data set's folder.
+    /// Name of the data set: its folder's, or that of the configuration.
     pub dataset: String,
     pub layout_version: u32,
     pub zone_rows: usize,

@@ -99,6 +99,21 @@ pub(crate) fn parse_date_with(
     Ok(Parsed { partition: Partition { id, batch, zone_rows: layout.zone_rows, csv_bytes, stats }, sources, rejects })
 }
 
+/// What [`parse_date`] would name the day, and how many bytes of CSV it would take, without decoding a row.
+pub fn identify_date(dataset: &Dataset, date: Date, layout: Layout) -> Result<(PartitionId, u64), Error> {
+    let mut sources = Vec::new();
+    let mut buffer = Vec::new();
+    let mut csv_bytes = 0;
+    for file in dataset.files(date) {
+        let digest = digest_of(&dataset.root, file, &mut buffer)?;
+        if file.refused.is_none() && !buffer.starts_with(GZIP_MAGIC) {
+            csv_bytes += buffer.len() as u64;
+        }
+        sources.push(SourceEntry { digest, ..SourceEntry::of(file) });
+    }
+    Ok((partition_id(&dataset.name, date, layout, &sources), csv_bytes))
+}
+
 const GZIP_MAGIC: &[u8] = b"\x1f\x8b";
 
 fn read_file(

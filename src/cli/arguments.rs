@@ -8,6 +8,7 @@ use overlay_ingest::Date;
 use crate::delivery::chunking;
 use crate::delivery::encoding::ENCODINGS;
 use crate::leader::fairness;
+use crate::node::log::LINES_MAX;
 use crate::routing::forwarding;
 
 /// A columnar analytics engine behind an overlay network.
@@ -65,6 +66,14 @@ pub enum Command {
     Trace(TraceArgs),
     /// Show every link of the overlay: configured or adopted, up or down
     Peers(ListArgs),
+    /// Show the end of a node's log, wherever it runs
+    ///
+    /// Exit codes: 0 shown, or the node ended while it was followed; 4 nobody there; 130 Ctrl-C.
+    Logs(LogsArgs),
+    /// Look for whatever could keep the overlay from working: config, ports, peers, clocks, data, disk
+    ///
+    /// Each finding that is not ok has a hint of what to do. Exit codes: 0 no problem, 1 a problem.
+    Doctor(DoctorArgs),
     /// Show every partition: date, rows, who holds it
     Partitions(ListArgs),
     /// Work with configuration files
@@ -191,6 +200,26 @@ pub struct TraceArgs {
     /// table or json
     #[arg(long, value_enum)]
     pub format: Option<ListFormat>,
+}
+
+#[derive(Debug, Args)]
+pub struct LogsArgs {
+    /// The process
+    #[arg(value_name = "ID")]
+    pub id: String,
+    /// Go on with what it writes, until Ctrl-C or its end
+    #[arg(short, long)]
+    pub follow: bool,
+    /// How many of the lines written before, up to 10000
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(0..=i64::from(LINES_MAX)))]
+    pub lines: u32,
+}
+
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// For programs
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -80,7 +80,7 @@ impl CliError {
         if is_unreachable {
             return CliError {
                 causes: vec![failure.message.clone()],
-                hint: Some("is it running? start it with `overlay up`, look with `overlay status`".to_owned()),
+                hint: Some("is it running? start it with `overlay up`, look with `overlay doctor`".to_owned()),
                 ..CliError::new(exit, format!("no node can be reached at {address}"))
             };
         }
@@ -116,6 +116,11 @@ impl CliError {
         }
         self.last = Some(format!("incomplete: {rows} rows were printed"));
         self
+    }
+
+    /// What it is and what lies behind it, without the hint.
+    pub fn on_one_line(&self) -> String {
+        std::iter::once(&self.what).chain(&self.causes).map(String::as_str).collect::<Vec<_>>().join(": ")
     }
 
     /// Writes it to stderr.

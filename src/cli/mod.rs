@@ -4,8 +4,10 @@
 
 mod arguments;
 mod config_check;
+mod doctor;
 mod error;
 mod footer;
+mod logs;
 mod metrics;
 mod node;
 mod output;
@@ -50,6 +52,8 @@ pub fn run() -> ExitCode {
         Command::Metrics(metrics) => metrics::run(common, &metrics),
         Command::Trace(trace) => trace::run(common, &trace),
         Command::Peers(peers) => peers::run(common, &peers),
+        Command::Logs(logs) => logs::run(common, &logs),
+        Command::Doctor(doctor) => doctor::run(common, &doctor),
         Command::Partitions(partitions) => partitions::run(common, &partitions),
         Command::Config(ConfigCommand::Check { file }) => config_check::run(common, file),
     };

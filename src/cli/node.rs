@@ -1,7 +1,7 @@
 //! `overlay node`: one process of the configuration, until it is asked to end.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use file_rotate::compression::Compression;
 use file_rotate::suffix::AppendCount;
@@ -11,21 +11,19 @@ use tracing_subscriber::EnvFilter;
 use super::arguments::{Common, NodeArgs};
 use super::error::{CliError, Exit};
 use super::target::Target;
+use crate::node::log::{self, LOG_BYTES_MAX, LOGS_KEPT};
 use crate::node::{DRAIN_MAX, Node, os};
 use crate::routing::NodeId;
-
-/// A log file is set aside at this size; three old ones are kept.
-const LOG_BYTES_MAX: usize = 8 << 20;
-const LOGS_KEPT: usize = 3;
-/// The folder of log files, below the current folder.
-const LOG_DIR: &str = "logs";
 
 /// Runs the node.
 pub fn run(common: &Common, arguments: &NodeArgs) -> Result<Exit, CliError> {
     let target = Target::read(common, &arguments.overrides)?;
     let id = target.process(&arguments.id)?;
-    start_log(&id, arguments.log_to_stderr)
-        .map_err(|error| CliError::caused(Exit::FAILED, format!("{LOG_DIR}/{id}.log cannot be written"), &error))?;
+    let log = (!arguments.log_to_stderr).then(|| log::path_of(&id));
+    start_log(log.as_deref()).map_err(|error| {
+        let path = log.as_deref().unwrap_or(Path::new("stderr")).display();
+        CliError::caused(Exit::FAILED, format!("{path} cannot be written"), &error)
+    })?;
     for warning in target.config.warnings() {
         tracing::warn!("{warning}");
         eprintln!("warning: {warning}");
@@ -36,7 +34,7 @@ pub fn run(common: &Common, arguments: &NodeArgs) -> Result<Exit, CliError> {
         .enable_all()
         .build()
         .map_err(|error| CliError::caused(Exit::FAILED, "the node cannot start its threads", &error))?;
-    let ended = runtime.block_on(serve(&target, &id));
+    let ended = runtime.block_on(serve(&target, &id, log));
     runtime.shutdown_background();
     if let Err(error) = &ended {
         tracing::error!("{error:?}");
@@ -44,7 +42,7 @@ pub fn run(common: &Common, arguments: &NodeArgs) -> Result<Exit, CliError> {
     ended.map(|()| Exit::OK)
 }
 
-async fn serve(target: &Target, id: &NodeId) -> Result<(), CliError> {
+async fn serve(target: &Target, id: &NodeId, log: Option<PathBuf>) -> Result<(), CliError> {
     let failed = |error: crate::node::NodeError| {
         let hint = error.hint();
         let shown = CliError::of(Exit::FAILED, &error);
@@ -54,12 +52,15 @@ async fn serve(target: &Target, id: &NodeId) -> Result<(), CliError> {
         }
     };
     let mut node = Node::start(std::sync::Arc::clone(&target.config), id).await.map_err(failed)?;
+    if let Some(path) = log {
+        // Where it stands now, whatever becomes of the current folder.
+        node.has_log(std::path::absolute(&path).unwrap_or(path));
+    }
     tracing::info!(%id, address = node.address(), "serving");
     eprintln!("{id} serves at {}", node.address());
-    if node.was_parsed() {
-        let cache = target.config.dataset.cache.display();
-        tracing::warn!(%cache, "no cache: the CSV files were parsed");
-        eprintln!("no cache in {cache}: the CSV files were parsed");
+    if let Some(remark) = node.data_remark() {
+        tracing::warn!("{remark}");
+        eprintln!("{remark}");
     }
     let graceful = tokio::select! {
         asked = node.run() => asked.map_err(failed)?,
@@ -71,22 +72,20 @@ async fn serve(target: &Target, id: &NodeId) -> Result<(), CliError> {
     Ok(())
 }
 
-fn start_log(id: &NodeId, to_stderr: bool) -> io::Result<()> {
+/// To a file that is rotated, or to stderr.
+fn start_log(path: Option<&Path>) -> io::Result<()> {
     let filter = EnvFilter::try_from_env("OVERLAY_LOG").unwrap_or_else(|_| EnvFilter::new("overlay=info,warn"));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_target(false);
-    if to_stderr {
+    let Some(path) = path else {
         log.with_writer(io::stderr).init();
         return Ok(());
+    };
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
     }
-    std::fs::create_dir_all(LOG_DIR)?;
-    let path = Path::new(LOG_DIR).join(format!("{id}.log"));
-    let file = FileRotate::new(
-        path,
-        AppendCount::new(LOGS_KEPT),
-        ContentLimit::BytesSurpassed(LOG_BYTES_MAX),
-        Compression::None,
-        None,
-    );
+    let kept = AppendCount::new(LOGS_KEPT);
+    let limit = ContentLimit::BytesSurpassed(LOG_BYTES_MAX);
+    let file = FileRotate::new(path, kept, limit, Compression::None, None);
     log.with_ansi(false).with_writer(std::sync::Mutex::new(file)).init();
     Ok(())
 }

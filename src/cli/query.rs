@@ -243,8 +243,8 @@ async fn ask_local(target: &Target, ask: &Ask, answer: &AnswerArgs) -> Result<Op
             None => shown,
         }
     })?;
-    if local.was_parsed() {
-        eprintln!("no cache in {}: the CSV files were parsed", target.config.dataset.cache.display());
+    if let Some(remark) = local.data_remark() {
+        eprintln!("{remark}");
     }
     let deadline = answer.timeout.map_or(Duration::from_secs(target.config.limits.deadline_s), Duration::from_secs_f64);
     let mut printer = Printer { answer, writer: None };

@@ -23,12 +23,6 @@ pub struct Started {
 
 /// The processes of the configuration whose host is an address of this machine.
 pub fn local_ids(target: &Target) -> Vec<NodeId> {
-    let is_local = |host: &str| {
-        // An address belongs to this machine if a listener can be bound to it.
-        (host, 0)
-            .to_socket_addrs()
-            .is_ok_and(|mut addresses| addresses.any(|address| TcpListener::bind(address).is_ok()))
-    };
     target
         .config
         .processes
@@ -36,6 +30,11 @@ pub fn local_ids(target: &Target) -> Vec<NodeId> {
         .filter(|process| is_local(&process.host))
         .map(|process| process.id.clone())
         .collect()
+}
+
+/// Whether an address belongs to this machine: a listener can be bound to it.
+pub fn is_local(host: &str) -> bool {
+    (host, 0).to_socket_addrs().is_ok_and(|mut addresses| addresses.any(|address| TcpListener::bind(address).is_ok()))
 }
 
 /// Starts `overlay node --id ID` with the same configuration and overrides. Its stderr goes to `logs/ID.err`.

@@ -1,5 +1,6 @@
 //! `overlay status`: every process as the Leader sees it.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::arguments::{Common, ListFormat, OverrideArgs, StatusArgs};
@@ -117,10 +118,30 @@ pub fn render(status: &NodeStatus, target: Option<&Target>) -> String {
         None => text.push_str("; complete\n"),
         Some(why) => text.push_str(&format!("; not complete: {why}\n")),
     }
+    text.push_str(&hosts(status));
     for partition in status.partitions.iter().filter(|partition| partition.holders.is_empty()) {
         let last = partition.last_holders.iter().map(|node| node.as_str()).collect::<Vec<_>>().join(" ");
         let held = if last.is_empty() { "never held".to_owned() } else { format!("last held by {last}") };
         text.push_str(&format!("hole: {} ({held})\n", partition.date));
     }
     text
+}
+
+/// A line for each host, where there are several.
+fn hosts(status: &NodeStatus) -> String {
+    let mut hosts: BTreeMap<&str, Vec<&MemberStatus>> = BTreeMap::new();
+    for member in &status.members {
+        // Without a port the address is not known.
+        let Some((host, _)) = member.address.rsplit_once(':') else { continue };
+        hosts.entry(host).or_default().push(member);
+    }
+    if hosts.len() < 2 {
+        return String::new();
+    }
+    let line = |(host, members): (&str, Vec<&MemberStatus>)| {
+        let ids = members.iter().map(|member| member.process_id.as_str()).collect::<Vec<_>>().join(" ");
+        let ready = members.iter().filter(|member| member.state == "ready").count();
+        format!("host {host}: {ids}; {ready} of {} ready\n", members.len())
+    };
+    hosts.into_iter().map(line).collect()
 }

@@ -58,9 +58,9 @@ impl Target {
         match self.config.process(&node) {
             Some(_) => Ok(node),
             None => {
-                let known = self.config.processes.keys().map(NodeId::as_str).collect::<Vec<_>>().join(", ");
-                Err(CliError::new(Exit::USAGE, format!("there is no process {id:?} in the configuration"))
-                    .hint(format!("there are {known}")))
+                let shown: String = id.chars().take(64).collect();
+                Err(CliError::new(Exit::USAGE, format!("there is no process {shown:?} in the configuration"))
+                    .hint(self.config.suggest_process(id)))
             }
         }
     }
@@ -74,6 +74,14 @@ pub fn leader(common: &Common, runtime: &Runtime) -> Result<Client, CliError> {
     }
     let target = Target::read(common, &OverrideArgs::default())?;
     Ok(Client::new(&target.address(&target.config.leader().id)?))
+}
+
+/// What has to be typed after `overlay` to mean the same configuration; empty for the default one.
+pub fn config_flag(common: &Common) -> String {
+    match common.config.to_str() {
+        Some("configs/one_host.json") | None => String::new(),
+        Some(path) => format!(" --config {path}"),
+    }
 }
 
 /// The runtime of a command that only talks.

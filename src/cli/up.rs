@@ -1,5 +1,6 @@
 //! `overlay up` and `overlay down`: all processes of this machine.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::arguments::{Common, DownArgs, UpArgs};
@@ -59,8 +60,8 @@ pub fn run(common: &Common, arguments: &UpArgs) -> Result<Exit, CliError> {
             }
         };
         print!("{}", render(&target, &statuses));
-        let leader_runs = look_at_leader(&target).await.is_some();
-        println!("{}", next_steps(common, &target, leader_runs, arguments.detach));
+        let leader = look_at_leader(&target).await;
+        println!("{}", next_steps(common, &target, leader.as_ref(), arguments.detach));
         if arguments.detach {
             return Ok(Exit::OK);
         }
@@ -88,14 +89,19 @@ fn chosen(target: &Target, only: &[String]) -> Result<Vec<NodeId>, CliError> {
     for id in only {
         let id = target.process(id)?;
         if !local.contains(&id) {
-            let host = target.config.process(&id).map(|process| process.host.clone()).unwrap_or_default();
-            return Err(CliError::new(Exit::USAGE, format!("{id} belongs on {host}, which is not this machine")));
+            return Err(elsewhere(target, &id, "up"));
         }
         if !ids.contains(&id) {
             ids.push(id);
         }
     }
     Ok(ids)
+}
+
+fn elsewhere(target: &Target, id: &NodeId, command: &str) -> CliError {
+    let host = target.config.process(id).map(|process| process.host.clone()).unwrap_or_default();
+    CliError::new(Exit::USAGE, format!("{id} belongs on {host}, which is not this machine"))
+        .hint(format!("type it on {host}: overlay {command} --only {id}"))
 }
 
 /// Waits until every started process serves, and a while longer until it is ready.
@@ -180,25 +186,52 @@ fn render(target: &Target, statuses: &[NodeStatus]) -> String {
     table.render()
 }
 
-fn next_steps(common: &Common, target: &Target, leader_runs: bool, detached: bool) -> String {
-    let config = match common.config.to_str() {
-        Some("configs/one_host.json") | None => String::new(),
-        Some(path) => format!(" --config {path}"),
-    };
+fn next_steps(common: &Common, target: &Target, leader: Option<&NodeStatus>, detached: bool) -> String {
+    let config = target::config_flag(common);
     let mut text = String::new();
-    if leader_runs {
-        text.push_str(&format!("\nask:   overlay{config} query PM2.5 5 35 --limit 10\n"));
-        text.push_str(&format!(
-            "       overlay{config} sql \"SELECT parameter, count(*) FROM {} GROUP BY parameter\"\n",
-            target.config.dataset.table
-        ));
-    } else {
-        let leader = target.config.leader();
-        text.push_str(&format!("\nthe Leader, {} on {}, does not run yet\n", leader.id, leader.host));
+    match leader {
+        Some(leader) => {
+            for (host, ids) in absent_elsewhere(target, leader) {
+                text.push_str(&format!("\nnot there yet: {ids} on {host}; start them there: overlay{config} up"));
+            }
+            if !text.is_empty() {
+                text.push_str(
+                    "\nuntil then queries on their teams' dates are refused, unless you allow partial answers\n",
+                );
+            }
+            text.push_str(&format!("\nask:   overlay{config} query PM2.5 5 35 --limit 10\n"));
+            text.push_str(&format!(
+                "       overlay{config} sql \"SELECT parameter, count(*) FROM {} GROUP BY parameter\"\n",
+                target.config.dataset.table
+            ));
+        }
+        None => {
+            let leader = target.config.leader();
+            text.push_str(&format!("\nthe Leader, {} on {}, does not run yet\n", leader.id, leader.host));
+            if !spawn::is_local(&leader.host) {
+                text.push_str(&format!("start it there: overlay{config} up\n"));
+            }
+        }
     }
     text.push_str(&format!("look:  overlay{config} status\n"));
     text.push_str(&if detached { format!("end:   overlay{config} down") } else { "end:   Ctrl-C".to_owned() });
     text
+}
+
+/// Processes of other hosts that the Leader does not hear, by host.
+fn absent_elsewhere(target: &Target, leader: &NodeStatus) -> BTreeMap<String, String> {
+    let mut absent: BTreeMap<String, String> = BTreeMap::new();
+    for member in leader.members.iter().filter(|member| matches!(member.state.as_str(), "dead" | "unreachable")) {
+        let Some(process) = target.config.process(&member.process_id) else { continue };
+        if !spawn::is_local(&process.host) {
+            let ids = absent.entry(process.host.clone()).or_default();
+            if !ids.is_empty() {
+                ids.push(' ');
+            }
+            ids.push_str(process.id.as_str());
+        }
+    }
+    absent
 }
 
 async fn first_death(started: &mut [Started]) -> NodeId {
@@ -229,11 +262,18 @@ async fn end_all(target: &Target, started: &mut [Started]) {
 /// Ends what runs here.
 pub fn down(common: &Common, arguments: &DownArgs) -> Result<Exit, CliError> {
     let target = Target::read(common, &Default::default())?;
-    let ids = match arguments.only.as_slice() {
-        // A process may run here although its address is gone by now, so all are asked.
-        [] => target.config.processes.keys().cloned().collect(),
-        only => only.iter().map(|id| target.process(id)).collect::<Result<Vec<_>, _>>()?,
-    };
+    // A process may run here although its address is gone by now, so all are asked.
+    let mut ids: Vec<NodeId> = target.config.processes.keys().cloned().collect();
+    if !arguments.only.is_empty() {
+        ids = arguments.only.iter().map(|id| target.process(id)).collect::<Result<Vec<_>, _>>()?;
+        ids.sort();
+        ids.dedup();
+        let local = spawn::local_ids(&target);
+        let runs = |id: &NodeId| state_dir::is_locked(&target.config.state_dir, &target.fingerprint, id);
+        if let Some(id) = ids.iter().find(|id| !local.contains(id) && !runs(id)) {
+            return Err(elsewhere(&target, id, "down"));
+        }
+    }
     let runtime = target::runtime()?;
     let ended = runtime.block_on(async {
         let ending = spawn::end(&target, &ids);

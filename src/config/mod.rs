@@ -196,6 +196,12 @@ impl Config {
         self.processes.get(id)
     }
 
+    /// For an id that is not there: `did you mean X?`, or the ids there are.
+    pub fn suggest_process(&self, written: &str) -> String {
+        let known: Vec<&str> = self.processes.keys().map(NodeId::as_str).collect();
+        section::suggestion(written, &known)
+    }
+
     /// Id, team and role of every process, by id.
     pub fn members(&self) -> impl Iterator<Item = (&NodeId, &Team, Role)> {
         self.processes.values().map(|process| (&process.id, &process.team, process.role))

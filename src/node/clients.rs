@@ -25,7 +25,7 @@ use crate::leader::answer::{ChunkMessage, Footer, QuerySpec, QueryState, QuerySt
 use crate::leader::desk::Asked;
 use crate::routing::Team;
 use crate::routing::trace::Trace;
-use crate::transport::services::ClientService;
+use crate::transport::services::{ClientService, LogsAsked};
 
 /// How often a waiting reader shows that it is still there, well within `idle_s`.
 const TOUCH_INTERVAL: Duration = Duration::from_secs(2);
@@ -327,6 +327,10 @@ impl ClientService for Clients {
 
     async fn forward(&self, time_left: Duration) -> Trace {
         self.0.tracer.all(time_left).await
+    }
+
+    fn logs(&self, asked: LogsAsked) -> Result<BoxStream<'static, Result<Vec<String>, Failure>>, Failure> {
+        self.0.log.open(self.0.me(), &asked)
     }
 
     fn shutdown(&self, graceful: bool) {

@@ -1,6 +1,6 @@
 //! Holds what the placement says: loads what is to come, gives up what somebody else holds by now.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use overlay_ingest::PartitionId;
@@ -71,14 +71,18 @@ async fn load_missing(
     let (store_of_task, data) = (Arc::clone(store), Arc::clone(data));
     let loaded = tokio::task::spawn_blocking(move || {
         use rayon::prelude::*;
-        missing.par_iter().try_for_each(|id| {
-            if let Some(partition) = data.load(id)? {
-                store_of_task.insert(HeldPartition::new(&partition));
-            }
-            Ok::<(), overlay_ingest::Error>(())
-        })
+        let load = |id: &PartitionId| {
+            let Some(partition) = data.load(id)? else { return Ok(None) };
+            store_of_task.insert(HeldPartition::new(&partition));
+            Ok(Some((*id, partition.stats)))
+        };
+        missing
+            .par_iter()
+            .filter_map(|id| load(id).transpose())
+            .collect::<Result<BTreeMap<_, _>, overlay_ingest::Error>>()
     });
-    loaded.await.map_err(|error| LoadError::Interrupted(error.to_string()))??;
+    let counted = loaded.await.map_err(|error| LoadError::Interrupted(error.to_string()))??;
+    membership.count(&counted);
     membership.set_held(store.ids(), NodeState::Ready);
     tracing::info!(partitions = store.ids().len(), rows = store.rows(), "ready");
     Ok(())
@@ -86,12 +90,21 @@ async fn load_missing(
 
 /// Bytes of a row in memory: 5 columns of 8 bytes, 6 dictionary keys of 4, and 3 bytes of small integers.
 const ROW_BYTES: u64 = 67;
+/// Bytes of CSV for each byte in memory, at the least: a row has about 160. For what nobody has counted yet.
+const CSV_BYTES_PER_BYTE: u64 = 2;
+
+/// Bytes of memory for partitions, dictionaries apart.
+pub fn memory_bytes(rows: Option<u64>, csv_bytes: u64) -> u64 {
+    match rows {
+        Some(rows) => rows.saturating_mul(ROW_BYTES),
+        None => csv_bytes / CSV_BYTES_PER_BYTE,
+    }
+}
 
 fn check_size(membership: &Membership, data: &LocalData, wanted: &BTreeSet<PartitionId>) -> Result<(), LoadError> {
     let max = membership.config().limits.data_bytes_max;
-    let rows = data.known().iter().filter(|known| wanted.contains(&known.id));
-    let rows: u64 = rows.filter_map(|known| known.stats.as_ref().map(|stats| stats.rows)).sum();
-    let needed = rows.saturating_mul(ROW_BYTES);
+    let wanted = data.known().iter().filter(|known| wanted.contains(&known.id));
+    let needed = wanted.map(|known| memory_bytes(known.stats.as_ref().map(|stats| stats.rows), known.csv_bytes)).sum();
     if needed > max { Err(LoadError::TooLarge { needed, max }) } else { Ok(()) }
 }
 

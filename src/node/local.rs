@@ -11,6 +11,7 @@ use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
 use overlay_ingest::schema::observations;
+use rayon::prelude::*;
 
 use super::data::LocalData;
 use super::query_failure::{plan_failure, read_failure};
@@ -30,6 +31,7 @@ use crate::leader::answer::{Footer, QueryState};
 use crate::leader::coverage::judge;
 use crate::routing::assignment::{NodeView, Snapshot};
 use crate::routing::forwarding;
+use crate::routing::known::KnownPartition;
 use crate::routing::topology::Topology;
 use crate::routing::{Load, NodeId, Role};
 
@@ -38,7 +40,7 @@ pub struct LocalOverlay {
     hop: Arc<Hop>,
     engine: Engine,
     partitions: Arc<Vec<PinnedPartition>>,
-    was_parsed: bool,
+    remark: Option<String>,
 }
 
 impl LocalOverlay {
@@ -47,17 +49,18 @@ impl LocalOverlay {
         let engine_error = |error: &dyn std::fmt::Display| NodeError::Engine(error.to_string());
         let store = Arc::new(Store::default());
         let mut partitions = Vec::new();
-        let mut was_parsed = false;
+        let mut remark = None;
         for (team, settings) in &config.teams {
             let data_error = |source| NodeError::Data { team: team.to_string(), source };
             let data = LocalData::open(&config.dataset, settings.range).map_err(data_error)?;
-            was_parsed |= data.is_parsed();
-            for known in data.known() {
-                if let Some(partition) = data.load(&known.id).map_err(data_error)? {
-                    store.insert(HeldPartition::new(&partition));
-                    partitions.push(PinnedPartition { id: known.id, stats: known.stats.clone() });
-                }
-            }
+            remark = remark.or(data.source().remark(&config.dataset));
+            let load = |known: &KnownPartition| {
+                let Some(partition) = data.load(&known.id)? else { return Ok(None) };
+                store.insert(HeldPartition::new(&partition));
+                Ok(Some(PinnedPartition { id: known.id, stats: Some(partition.stats) }))
+            };
+            let loaded = data.known().par_iter().filter_map(|known| load(known).transpose());
+            partitions.extend(loaded.collect::<Result<Vec<_>, overlay_ingest::Error>>().map_err(data_error)?);
         }
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let memory = usize::try_from(config.limits.memory_bytes_max).unwrap_or(usize::MAX);
@@ -74,12 +77,12 @@ impl LocalOverlay {
             schema: observations(),
             functions: engine.functions(),
         });
-        Ok(LocalOverlay { hop, engine, partitions: Arc::new(partitions), was_parsed })
+        Ok(LocalOverlay { hop, engine, partitions: Arc::new(partitions), remark })
     }
 
-    /// Whether the rows come from CSV files because there is no cache.
-    pub fn was_parsed(&self) -> bool {
-        self.was_parsed
+    /// What a person should know of where the rows come from; `None` if all is as usual.
+    pub fn data_remark(&self) -> Option<&str> {
+        self.remark.as_deref()
     }
 
     /// Answers one query; the batches go to `each` as they come.

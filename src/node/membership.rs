@@ -22,7 +22,7 @@ use crate::leader::manifest::{Expected, Manifest, StoredManifest};
 use crate::routing::adoption::{Heard, SILENCE};
 use crate::routing::announcements::{Announcement, Announcements, Load, NodeState, Received};
 use crate::routing::assignment::Snapshot;
-use crate::routing::known::{KnownPartition, UNLISTED, known_digest};
+use crate::routing::known::{KnownPartition, PartitionStats, UNLISTED, known_digest};
 use crate::routing::path::shortest;
 use crate::routing::placement::{Placement, PlacementInput, ToPlace, place};
 use crate::routing::{NodeId, Topology};
@@ -368,6 +368,19 @@ impl Membership {
     /// The Leader's view of all partitions, as of now.
     pub fn manifest(&self) -> Manifest {
         self.manifest_of(&self.lock())
+    }
+
+    /// Rows and bounds of partitions that were named before they were read; told with the next announcement.
+    pub fn count(&self, counted: &BTreeMap<PartitionId, PartitionStats>) {
+        let mut state = self.lock();
+        let is_new = |known: &KnownPartition| known.stats.is_none() && counted.contains_key(&known.id);
+        if !state.known.iter().any(is_new) {
+            return;
+        }
+        for known in Arc::make_mut(&mut state.known).iter_mut().filter(|known| is_new(known)) {
+            known.stats = counted.get(&known.id).cloned();
+        }
+        state.known_digest = known_digest(&state.known);
     }
 
     /// This node holds these partitions from now on.

@@ -8,6 +8,8 @@ mod data;
 mod links;
 mod loading;
 pub mod local;
+pub mod log;
+mod log_stream;
 mod membership;
 pub mod os;
 mod peers;
@@ -19,6 +21,7 @@ mod trace;
 mod view;
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -45,10 +48,11 @@ use crate::transport::peer::{AddressOf, PeerLink, PeerLinks};
 use crate::transport::server;
 use crate::transport::services::{Hello, LinkKind};
 
-pub use data::LocalData;
+pub use data::{DataSource, LocalData, LocalDates};
 
 use adopted::AdoptedLinks;
 use clients::Clients;
+use log_stream::LogStreams;
 use membership::Membership;
 use queries::Queries;
 
@@ -136,7 +140,7 @@ pub struct Node {
     close: watch::Sender<bool>,
     shutdown: watch::Receiver<Option<bool>>,
     cpu: Option<tokio::runtime::Runtime>,
-    was_parsed: bool,
+    data_remark: Option<String>,
 }
 
 impl Node {
@@ -161,7 +165,7 @@ impl Node {
             true => Some(Arc::new(open_data(&config, &process.team).await?)),
             false => None,
         };
-        let was_parsed = data.as_ref().is_some_and(|data| data.is_parsed());
+        let data_remark = data.as_ref().and_then(|data| data.source().remark(&config.dataset));
 
         let started = Instant::now();
         let clock: Clock = Arc::new(move || started.elapsed());
@@ -204,6 +208,7 @@ impl Node {
             store: Arc::clone(&store),
             clock: Arc::clone(&clock),
         };
+        let (close, mut closing) = watch::channel(false);
         let queries = Arc::new(Queries {
             desk: Mutex::new(desk(&config)?),
             forwarding: forwarding::by_name(&config.strategies.forwarding_strategy)
@@ -224,7 +229,9 @@ impl Node {
             scans: Arc::clone(&scans),
             shutdown,
             fingerprint: print.clone(),
+            fingerprint_keys: fingerprint.keys().clone(),
             address: address.clone(),
+            log: LogStreams::new(closing.clone()),
         });
 
         let hello = Hello {
@@ -258,7 +265,6 @@ impl Node {
             fingerprint: fingerprint.clone(),
             scans,
         });
-        let (close, mut closing) = watch::channel(false);
         let (health, serving) =
             server::serve(tcp_incoming(listener), peers, Arc::new(Clients(Arc::clone(&queries))), async move {
                 // An error means that the node was dropped, which closes as well.
@@ -318,7 +324,7 @@ impl Node {
             close,
             shutdown: shutdown_seen,
             cpu: Some(cpu),
-            was_parsed,
+            data_remark,
         })
     }
 
@@ -327,14 +333,19 @@ impl Node {
         &self.address
     }
 
+    /// This process writes its log to that file from now on, which others may ask for.
+    pub fn has_log(&self, path: PathBuf) {
+        self.queries.log.found_at(path);
+    }
+
     /// What it holds. Tests damage it to see the damage found.
     pub fn store(&self) -> &Arc<Store> {
         &self.store
     }
 
-    /// Whether the rows come from CSV files because there is no cache.
-    pub fn was_parsed(&self) -> bool {
-        self.was_parsed
+    /// What a person should know of where the rows come from; `None` if all is as usual.
+    pub fn data_remark(&self) -> Option<&str> {
+        self.data_remark.as_deref()
     }
 
     /// Waits until somebody asks the node to end, by the Shutdown call; gives whether gracefully. Fails if the node

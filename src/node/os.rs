@@ -1,6 +1,8 @@
 //! The one file with calls that differ between operating systems.
 
+use std::fs::File;
 use std::io;
+use std::path::Path;
 use std::process::Command;
 
 /// Makes a command start in a group of its own, so that Ctrl-C at the terminal reaches only the parent, which then
@@ -51,5 +53,51 @@ pub fn kill(pid: u32) -> io::Result<()> {
     #[cfg(not(unix))]
     {
         Command::new("taskkill").args(["/F", "/PID", &pid.to_string()]).status().map(|_| ())
+    }
+}
+
+/// Which file an open file is, whatever it is called by now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileIdentity {
+    /// The device and the number on it.
+    Known(u64, u64),
+    /// This system does not tell.
+    Unknown,
+}
+
+/// Tells an open file from others.
+pub fn file_identity(file: &File) -> io::Result<FileIdentity> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        let found = file.metadata()?;
+        Ok(FileIdentity::Known(found.dev(), found.ino()))
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = file;
+        Ok(FileIdentity::Unknown)
+    }
+}
+
+/// Bytes of a file system, of which `free` can be written by this user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DiskSpace {
+    pub free: u64,
+    pub total: u64,
+}
+
+/// The file system that a path is on, which must exist; `None` where this system does not tell.
+pub fn disk_space(path: &Path) -> io::Result<Option<DiskSpace>> {
+    #[cfg(unix)]
+    {
+        let found = rustix::fs::statvfs(path)?;
+        let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
+        Ok(Some(DiskSpace { free: bytes(found.f_bavail), total: bytes(found.f_blocks) }))
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = path;
+        Ok(None)
     }
 }

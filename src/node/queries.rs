@@ -3,6 +3,7 @@
 //! A query's task holds its permit from its start until its last zone is stored, it failed, or it was cancelled; it
 //! does not depend on who fetches when.
 
+use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,6 +14,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
 
 use super::data::LocalData;
+use super::log_stream::LogStreams;
 use super::membership::{Membership, NodeOverview};
 use super::query_failure::{expired, plan_failure, read_failure};
 use super::trace::Tracer;
@@ -56,7 +58,9 @@ pub struct Queries {
     /// Set to `Some(graceful)` when somebody asks the node to end.
     pub shutdown: watch::Sender<Option<bool>>,
     pub fingerprint: String,
+    pub fingerprint_keys: BTreeMap<String, u64>,
     pub address: String,
+    pub log: LogStreams,
 }
 
 impl Queries {

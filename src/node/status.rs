@@ -1,5 +1,7 @@
 //! What a node says of itself and of the overlay when asked.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::routing::{NodeId, Role, Team};
@@ -19,6 +21,12 @@ pub struct NodeStatus {
     pub incarnation: u64,
     pub fingerprint: String,
     pub version: String,
+    /// What must agree in a cluster: key path to a digest of its value.
+    pub fingerprint_keys: BTreeMap<String, u64>,
+    /// This host's clock, in microseconds of Unix time.
+    pub unix_us: u64,
+    /// Where its rows come from; empty if it holds no data.
+    pub data_source: String,
     pub links: Vec<NodeId>,
     /// Configured members that hold data and were never heard.
     pub unheard: Vec<NodeId>,
@@ -83,6 +91,8 @@ pub struct Metrics {
     pub avg_processing_time_ms: f64,
     /// CSV files behind the partitions held.
     pub data_files_loaded: u64,
+    /// Where its rows come from; empty if it holds no data.
+    pub data_source: String,
     pub forwarding_strategy: String,
     pub async_forwarding: bool,
     pub chunking_strategy: String,

@@ -1,6 +1,7 @@
 //! Puts together what a node tells about itself and the overlay.
 
 use std::sync::atomic::Ordering;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::queries::{Queries, state_name};
 use super::status::{MemberStatus, Metrics, NodeStatus, PartitionStatus};
@@ -87,12 +88,25 @@ pub fn node_status(queries: &Queries) -> NodeStatus {
         incarnation: membership.instance().incarnation,
         fingerprint: queries.fingerprint.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        fingerprint_keys: queries.fingerprint_keys.clone(),
+        unix_us: unix_us(),
+        data_source: data_source(queries),
         links,
         unheard: manifest.unheard,
         members,
         partitions,
         process_id: me,
     }
+}
+
+fn data_source(queries: &Queries) -> String {
+    queries.data.as_ref().map(|data| data.source().to_string()).unwrap_or_default()
+}
+
+/// A clock before 1970 says 0.
+fn unix_us() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// The node's figures.
@@ -118,6 +132,7 @@ pub fn metrics(
         queue_size: admission.queued as u32,
         avg_processing_time_ms: admission.service_average.map_or(0.0, |average| average.as_secs_f64() * 1e3),
         data_files_loaded: queries.data.as_ref().map_or(0, |data| data.csv_files(&held)),
+        data_source: data_source(queries),
         forwarding_strategy: config.strategies.forwarding_strategy.clone(),
         async_forwarding: config.strategies.async_forwarding,
         chunking_strategy: config.strategies.chunking_strategy.clone(),

@@ -58,6 +58,9 @@ pub(super) fn node_status_to_wire(status: NodeStatus) -> wire::NodeStatus {
         links: names(&status.links),
         unheard: names(&status.unheard),
         version: status.version,
+        fingerprint_keys: status.fingerprint_keys.into_iter().collect(),
+        unix_us: status.unix_us,
+        data_source: status.data_source,
     }
 }
 
@@ -91,6 +94,9 @@ pub(super) fn node_status_from_wire(status: wire::NodeStatus) -> Result<NodeStat
         incarnation: status.incarnation,
         fingerprint: status.fingerprint,
         version: status.version,
+        fingerprint_keys: status.fingerprint_keys.into_iter().collect(),
+        unix_us: status.unix_us,
+        data_source: status.data_source,
         links: nodes(status.links),
         unheard: nodes(status.unheard),
         members,
@@ -122,6 +128,7 @@ pub(super) fn metrics_to_wire(metrics: Metrics) -> wire::MetricsReply {
         queue_size: metrics.queue_size,
         avg_processing_time_ms: metrics.avg_processing_time_ms,
         data_files_loaded: metrics.data_files_loaded,
+        data_source: metrics.data_source,
         forwarding_strategy: metrics.forwarding_strategy,
         async_forwarding: metrics.async_forwarding,
         chunking_strategy: metrics.chunking_strategy,
@@ -155,6 +162,7 @@ pub(super) fn metrics_from_wire(metrics: wire::MetricsReply) -> Metrics {
         queue_size: metrics.queue_size,
         avg_processing_time_ms: metrics.avg_processing_time_ms,
         data_files_loaded: metrics.data_files_loaded,
+        data_source: metrics.data_source,
         forwarding_strategy: metrics.forwarding_strategy,
         async_forwarding: metrics.async_forwarding,
         chunking_strategy: metrics.chunking_strategy,

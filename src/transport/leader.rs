@@ -15,11 +15,12 @@ use super::convert_answer::{
 use super::convert_status::{metrics_from_wire, node_status_from_wire};
 use super::convert_trace::trace_from_wire;
 use super::peer::channel;
+use super::services::LogsAsked;
 use super::status::{from_status, malformed, millis};
 use super::wire::overlay_client::OverlayClient;
 use super::{MESSAGE_BYTES_MAX, wire};
 use crate::delivery::QueryId;
-use crate::failure::Failure;
+use crate::failure::{Failure, FailureKind};
 use crate::leader::answer::{ChunkMessage, QuerySpec, QueryState, QueryStatus, Submitted};
 use crate::node::status::{Metrics, NodeStatus};
 use crate::routing::trace::Trace;
@@ -106,6 +107,24 @@ impl NodeConnection {
         let request = wire::ForwardRequest { time_left_ms: millis(time_left) };
         let request = timed(request, Some(time_left.saturating_add(Duration::from_secs(1))));
         trace_from_wire(self.client.clone().forward(request).await.map_err(failed)?.into_inner())
+    }
+
+    /// Lines of the node's log as they come. `timeout` bounds the wait for the first answer only.
+    pub async fn logs(
+        &self,
+        asked: LogsAsked,
+        timeout: Duration,
+    ) -> Result<BoxStream<'static, Result<Vec<String>, Failure>>, Failure> {
+        let request =
+            wire::LogsRequest { process_id: asked.node.to_string(), lines: asked.lines, follow: asked.follow };
+        let mut client = self.client.clone();
+        let opened = tokio::time::timeout(timeout, client.get_logs(request)).await;
+        let opened = opened.map_err(|_| {
+            let message = format!("no answer within {} ms", millis(timeout));
+            Failure::new(FailureKind::DeadlineExceeded, "TIMEOUT", message)
+        })?;
+        let stream = opened.map_err(failed)?.into_inner();
+        Ok(stream.map(|reply| reply.map(|reply| reply.lines).map_err(failed)).boxed())
     }
 
     /// Asks the node to end.

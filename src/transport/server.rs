@@ -19,7 +19,7 @@ use super::convert_peer::{scan_message_to_wire, scan_request_from_wire};
 use super::convert_status::{metrics_to_wire, node_status_to_wire};
 use super::convert_trace::{trace_hop_to_wire, trace_request_from_wire, trace_to_wire};
 use super::peer::{news_answer_to_wire, news_from_wire};
-use super::services::{ClientService, Hello, LinkKind, PeerService};
+use super::services::{ClientService, Hello, LinkKind, LogsAsked, PeerService};
 use super::status::to_status;
 use super::wire::overlay_server::{Overlay, OverlayServer};
 use super::wire::peer_server::{Peer, PeerServer};
@@ -223,6 +223,17 @@ impl Overlay for ClientWire {
             given => Duration::from_millis(given).min(TRACE_TIME_MAX),
         };
         Ok(Response::new(trace_to_wire(self.0.forward(time_left).await)))
+    }
+
+    type GetLogsStream = WireStream<wire::LogsReply>;
+
+    async fn get_logs(&self, request: Request<wire::LogsRequest>) -> Result<Response<Self::GetLogsStream>, Status> {
+        let request = request.into_inner();
+        let asked =
+            LogsAsked { node: NodeId::from(request.process_id.as_str()), lines: request.lines, follow: request.follow };
+        let lines = self.0.logs(asked).map_err(to_status)?;
+        let replies = lines.map(|lines| lines.map(|lines| wire::LogsReply { lines }).map_err(to_status));
+        Ok(Response::new(replies.boxed()))
     }
 
     async fn shutdown(&self, request: Request<wire::ShutdownRequest>) -> Result<Response<wire::ShutdownReply>, Status> {

@@ -84,6 +84,17 @@ pub trait PeerService: Send + Sync + 'static {
     async fn trace(&self, request: TraceRequest) -> Result<TraceHop, Failure>;
 }
 
+/// Which part of a node's log is wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogsAsked {
+    /// The node that is meant.
+    pub node: NodeId,
+    /// Of what was written before.
+    pub lines: u32,
+    /// Also what is written from then on.
+    pub follow: bool,
+}
+
 /// For clients.
 #[async_trait]
 pub trait ClientService: Send + Sync + 'static {
@@ -115,6 +126,9 @@ pub trait ClientService: Send + Sync + 'static {
 
     /// Visits every node over the paths of a query.
     async fn forward(&self, time_left: Duration) -> Trace;
+
+    /// Lines of this node's log as they come, some at a time.
+    fn logs(&self, asked: LogsAsked) -> Result<BoxStream<'static, Result<Vec<String>, Failure>>, Failure>;
 
     /// Begins to end the process.
     fn shutdown(&self, graceful: bool);

@@ -115,6 +115,43 @@ fn only_transport_sees_the_wire() {
 }
 
 #[test]
+fn calls_of_one_system_stand_in_one_file() {
+    // What only tests use, and one sync of a folder that other systems do not have.
+    const EXCEPTIONS: &[(&str, &str)] = &[
+        ("cli/place.rs", "std::os::"),
+        ("cli/place.rs", "cfg(unix)"),
+        ("cache_writer.rs", "cfg(unix)"),
+        ("cache_writer.rs", "cfg(not(unix))"),
+    ];
+    const WORDS: &[&str] = &[
+        "rustix",
+        "libc::",
+        "windows_sys",
+        "std::os::",
+        "signal::unix",
+        "cfg(unix)",
+        "cfg(windows)",
+        "cfg(not(unix))",
+        "target_os",
+        "\"/proc",
+        "/dev/",
+    ];
+    let mut broken = Vec::new();
+    for package in ["", "ingest"] {
+        for (file, text) in sources(package) {
+            let name = file.to_string_lossy().replace('\\', "/");
+            for word in WORDS {
+                let is_excused = name == "node/os.rs" || EXCEPTIONS.contains(&(&*name, word));
+                if !is_excused && code(&text).any(|line| line.contains(word)) {
+                    broken.push(format!("{package} {name} mentions {word}"));
+                }
+            }
+        }
+    }
+    assert!(broken.is_empty(), "{broken:#?}");
+}
+
+#[test]
 fn ingest_stands_alone() {
     for (file, text) in sources("ingest") {
         let sees = |word: &str| code(&text).any(|line| line.contains(word));

@@ -24,6 +24,8 @@ use tempfile::TempDir;
 /// Longer than anything here takes on a slow machine: a test that reaches it has found something that hangs.
 const LIMIT: Duration = Duration::from_secs(120);
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
+/// What the shipped configurations call their data set.
+pub const NAME: &str = "2020-fire";
 const CONFIG: &str = "overlay.json";
 const STATE_DIR: &str = "state";
 
@@ -89,7 +91,7 @@ impl Place {
     pub fn ingest(&self) {
         let layout = Layout { zone_rows: 128 };
         let options = RunOptions { cache: self.path("cache"), range: DateRange::ALL, layout, force: false };
-        run(&Dataset::open(self.data_set()).unwrap(), &options, &Silent).unwrap();
+        run(&Dataset::open(self.data_set()).unwrap().named(NAME), &options, &Silent).unwrap();
     }
 
     /// Replaces the configuration.

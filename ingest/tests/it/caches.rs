@@ -4,9 +4,9 @@ use std::fs::{self, File};
 use std::time::{Duration, SystemTime};
 
 use overlay_ingest::run::RunOptions;
-use overlay_ingest::{Cache, DateRange, Error, Layout};
+use overlay_ingest::{Cache, DateRange, Error, Layout, identify_date, parse_date};
 
-use crate::tree::{Tree, date, range, row};
+use crate::tree::{LAYOUT, Tree, date, range, row};
 
 fn touch(path: &std::path::Path, seconds: u64) {
     let time = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
@@ -195,4 +195,22 @@ fn a_day_depends_on_its_files_and_on_nothing_else() {
     touch(&two.root().join("data/20200810/20200810-01.csv"), 7);
     let [one, two] = [one, two].map(|tree| tree.run().manifest.partitions.remove(0));
     assert_eq!((one.id, &one.file), (two.id, &two.file));
+}
+
+#[test]
+fn a_day_is_named_without_reading_its_rows() {
+    let tree = Tree::generated(2, 8);
+    tree.write("20200811/20200811-22.csv", b"\x1f\x8b not text");
+    tree.write("20200812/20200812-01.csv", "");
+    #[cfg(unix)]
+    std::os::unix::fs::symlink("/etc/hostname", tree.root().join("data/20200812/20200812-03.csv")).unwrap();
+    for name in ["set", "other"] {
+        let dataset = tree.dataset().named(name);
+        for day in dataset.dates(DateRange::ALL) {
+            let parsed = parse_date(&dataset, day, LAYOUT).unwrap().partition;
+            assert_eq!(identify_date(&dataset, day, LAYOUT).unwrap(), (parsed.id, parsed.csv_bytes), "{name} {day}");
+        }
+    }
+    let (day, other) = (date("20200810"), tree.dataset().named("other"));
+    assert_ne!(identify_date(&other, day, LAYOUT).unwrap(), identify_date(&tree.dataset(), day, LAYOUT).unwrap());
 }

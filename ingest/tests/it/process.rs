@@ -166,3 +166,21 @@ fn the_configured_cache_is_used_for_its_own_data_set_only() {
     check(&[text(&root), "--cache", text(&tree.folder.path().join("third"))], 0, &[]);
     assert!(tree.folder.path().join("third/manifest.json").exists());
 }
+
+#[test]
+fn the_configuration_names_its_data_set_whatever_the_folder_is_called() {
+    let folder = tempfile::tempdir().unwrap();
+    let (root, config) = (folder.path().join("some-folder"), folder.path().join("c.json"));
+    check(&["generate", text(&root), "--days", "1", "--sites", "3"], 0, &[]);
+    let name = |dataset: Value| {
+        fs::write(&config, serde_json::json!({ "dataset": dataset }).to_string()).unwrap();
+        check(&[text(&root), "--config", text(&config)], 0, &[]);
+        overlay_ingest::Cache::open(root.join(".overlay")).unwrap().manifest().dataset.clone()
+    };
+    assert_eq!(
+        name(serde_json::json!({ "name": "fire", "root": folder.path() })),
+        "some-folder",
+        "it is about another"
+    );
+    assert_eq!(name(serde_json::json!({ "name": "fire", "root": root })), "fire");
+}

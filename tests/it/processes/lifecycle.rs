@@ -93,14 +93,34 @@ fn down_ends_what_up_left_running() {
 #[test]
 fn only_what_was_named_is_started_and_what_it_waits_for_is_said() {
     let place = Place::with_data("one_host.json");
-    place.check(&["up", "--only", "A,G"], 2, &["no process \"G\"", "A, B, C, D, E, F"]);
+    for command in ["up", "down"] {
+        place.check(&[command, "--only", "A,G"], 2, &["no process \"G\"", "A, B, C, D, E, F"]);
+        place.check(&[command, "--only", "b"], 2, &["no process \"b\"", "did you mean B?"]);
+    }
+    assert_eq!(place.check(&["down", "--only", "C,B"], 0, &[]), "B was not running\nC was not running\n");
     // Without the Leader there is no placement yet; the workers serve and say so.
-    let up = place.start(&["up", "--only", "C"]);
+    let up = place.start(&["up", "--only", "C,C"]);
     let shown = eventually("the table", || Some(up.text()).filter(|text| text.contains("\nend: ")));
     assert!(shown.contains("waiting for A"), "{shown}");
     assert!(shown.contains("the Leader, A on 127.0.0.1, does not run yet"), "{shown}");
     assert_eq!(place.running(), ["C"]);
     up.terminate().check(0, &[]);
+}
+
+#[test]
+fn processes_of_other_hosts_are_left_to_them() {
+    // Nobody's address: 192.0.2.0/24 is kept for examples.
+    let place = Place::with("one_host.json", |config| {
+        config["processes"]["F"]["host"] = json!("192.0.2.1");
+        config["processes"]["F"]["port"] = json!(60056);
+    });
+    for command in ["up", "down"] {
+        let there = format!("type it on 192.0.2.1: overlay {command} --only F");
+        place.check(&[command, "--only", "C,F"], 2, &["F belongs on 192.0.2.1, which is not this machine", &there]);
+    }
+    place.check(&["logs", "F"], 4, &["F on 192.0.2.1 cannot be reached", "overlay doctor"]);
+    assert_eq!(place.running(), [""; 0]);
+    assert_eq!(place.check(&["down"], 0, &[]), "nothing was running\n");
 }
 
 #[test]
@@ -124,11 +144,11 @@ fn without_a_cache_the_files_are_parsed_and_the_answers_are_the_same() {
     let up = place.up(&[]);
     let answer = csv_text::answer(&place.check(&["query"], 0, &[]));
     csv_text::assert_same(&answer, &expected, "six nodes without a cache");
-    let local = place.check(&["query", "--local"], 0, &["no cache in cache: the CSV files were parsed"]);
+    let local = place.check(&["query", "--local"], 0, &["no cache in cache: the CSV files are parsed"]);
     csv_text::assert_same(&csv_text::answer(&local), &expected, "--local without a cache");
     up.terminate().check(0, &[]);
     let said = std::fs::read_to_string(place.path("logs/F.err")).unwrap();
-    assert!(said.contains("no cache in cache: the CSV files were parsed"), "{said}");
+    assert!(said.contains("no cache in cache: the CSV files are parsed"), "{said}");
 }
 
 #[test]

@@ -2,6 +2,9 @@
 //! what it does when processes die, stop, or find other files than they expect.
 
 mod answers;
+mod caches;
+mod doctor;
 mod faults;
 mod lifecycle;
+mod logs;
 mod refusals;
