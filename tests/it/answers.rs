@@ -104,6 +104,16 @@ async fn parallel_blocking_answers() {
 }
 
 #[tokio::test]
+async fn capacity_async_answers() {
+    every_combination("capacity", true).await;
+}
+
+#[tokio::test]
+async fn capacity_blocking_answers() {
+    every_combination("capacity", false).await;
+}
+
+#[tokio::test]
 async fn round_robin_async_answers() {
     every_combination("round_robin", true).await;
 }
@@ -116,7 +126,7 @@ async fn round_robin_blocking_answers() {
 #[test]
 fn every_forwarding_strategy_is_asked() {
     let names: Vec<&str> = forwarding::STRATEGIES.iter().map(|entry| entry.name).collect();
-    assert_eq!(names, ["round_robin", "parallel"], "a new strategy wants its two tests above");
+    assert_eq!(names, ["round_robin", "parallel", "capacity"], "a new strategy wants its two tests above");
 }
 
 #[tokio::test]
