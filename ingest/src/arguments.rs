@@ -26,12 +26,12 @@ pub struct Arguments {
 enum Generate {
     /// Write a synthetic data set of the same format; the same arguments give the same bytes.
     Generate {
-        /// Folder of the new data set; it must not have a data/ folder yet.
+        /// Folder of the new data set; it must not exist yet, or be empty.
         dir: PathBuf,
-        /// Days from 20200810 on, twelve files each.
+        /// Days from 20200810 on, twelve files each; 46 fill the dates of both shipped teams.
         #[arg(long, default_value_t = GenerateOptions::default().days)]
         days: u32,
-        /// Monitoring sites; a site measures one to three parameters.
+        /// Monitoring sites; a site measures one to six parameters, about 18 rows a day.
         #[arg(long, default_value_t = GenerateOptions::default().sites)]
         sites: u32,
         #[arg(long, default_value_t = GenerateOptions::default().seed)]

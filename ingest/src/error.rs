@@ -41,6 +41,9 @@ pub enum Error {
     FilesChanged { date: Date },
     #[error("cannot encode the partition of {date} as Parquet")]
     Encode { date: Date, source: parquet::errors::ParquetError },
+    /// A data set is generated into a folder of its own.
+    #[error("{} is not empty", .0.display())]
+    NotEmpty(PathBuf),
     #[error("cannot generate a data set of {days} days and {sites} sites: {reason}")]
     Generate { days: u32, sites: u32, reason: String },
 }
@@ -64,6 +67,7 @@ impl Error {
                 "run overlay-ingest with --force: it reads the CSV files again"
             }
             Error::FilesChanged { .. } => "start it again once the files are whole",
+            Error::NotEmpty(_) => "give a folder that does not exist yet, or remove what is in it",
             Error::CacheInUse(_) => "wait until it has ended, or give another folder with --cache",
             Error::DayTooLarge { .. } | Error::Io { .. } | Error::Encode { .. } | Error::Generate { .. } => {
                 return None;

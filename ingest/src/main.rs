@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::Parser;
-use overlay_ingest::generate::generate;
+use overlay_ingest::generate::generate_with;
 use overlay_ingest::progress::Bar;
 use overlay_ingest::receipt::Receipt;
 use overlay_ingest::run::run;
@@ -26,8 +26,9 @@ const REJECTS: u8 = 3;
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match arguments.command() {
-        Ok(Command::Generate { dir, options }) => generate(&dir, &options).map(|made| {
-            print(&format!("{} files, {} rows in {}\n", made.files, made.rows, dir.display()));
+        Ok(Command::Generate { dir, options }) => generate_with(&dir, &options, &Bar::new()).map(|made| {
+            let megabytes = made.bytes as f64 / 1e6;
+            print(&format!("{} files, {} rows, {megabytes:.1} MB in {}\n", made.files, made.rows, dir.display()));
             ExitCode::SUCCESS
         }),
         Ok(Command::Ingest(job)) => ingest(&job),

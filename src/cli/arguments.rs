@@ -37,6 +37,8 @@ pub struct Common {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Show everything at once: data, six processes, queries, a failure; needs nothing and leaves nothing
+    Demo(DemoArgs),
     /// Run one process of the configuration
     Node(NodeArgs),
     /// Start every process of the configuration whose host is this machine
@@ -88,6 +90,20 @@ pub enum ConfigCommand {
         /// Default: the file of --config
         file: Option<PathBuf>,
     },
+}
+
+/// The demo has a configuration of its own: `--config` and `--leader` do not count.
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// Leave it running at the end, and say how to go on
+    #[arg(long)]
+    pub keep: bool,
+    /// Days of data to generate, a third of them the first team's
+    #[arg(long, default_value_t = 24, value_name = "N", value_parser = clap::value_parser!(u32).range(6..=46))]
+    pub days: u32,
+    /// The same seed gives the same data
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub seed: u64,
 }
 
 #[derive(Debug, Args)]

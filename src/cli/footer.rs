@@ -73,7 +73,7 @@ fn gaps(footer: &Footer) -> Vec<String> {
 }
 
 /// `A → E → F`; a link that is not in the configuration is drawn `⇢`.
-fn route(footer: &Footer, route: &[NodeId]) -> String {
+pub fn route(footer: &Footer, route: &[NodeId]) -> String {
     let mut text = String::new();
     for (i, node) in route.iter().enumerate() {
         if i > 0 {

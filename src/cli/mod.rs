@@ -4,6 +4,7 @@
 
 mod arguments;
 mod config_check;
+mod demo;
 mod doctor;
 mod error;
 mod footer;
@@ -43,6 +44,7 @@ pub fn run() -> ExitCode {
     };
     let common = &arguments.common;
     let done = match arguments.command {
+        Command::Demo(demo) => demo::run(&demo),
         Command::Node(node) => node::run(common, &node),
         Command::Up(up) => up::run(common, &up),
         Command::Down(down) => up::down(common, &down),

@@ -224,7 +224,8 @@ fn unbuffered(sink: Sink) -> Result<Box<dyn Write + Send>, WriteError> {
     Ok(out)
 }
 
-fn write_table(
+/// Writes rows as a table: all of them, or where somebody looks at a terminal the first few, with long texts cut.
+pub fn write_table(
     out: &mut dyn Write,
     schema: &SchemaRef,
     batches: &[RecordBatch],

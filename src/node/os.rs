@@ -39,6 +39,23 @@ pub async fn asked_to_end() -> io::Result<()> {
     }
 }
 
+/// The same, or until the terminal is closed: for a program that has to leave nothing behind.
+pub async fn asked_to_end_or_hung_up() -> io::Result<()> {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut hung_up = signal(SignalKind::hangup())?;
+        tokio::select! {
+            asked = asked_to_end() => asked,
+            _ = hung_up.recv() => Ok(()),
+        }
+    }
+    #[cfg(not(unix))]
+    {
+        asked_to_end().await
+    }
+}
+
 /// Ends a process by force. No error if it is gone.
 pub fn kill(pid: u32) -> io::Result<()> {
     #[cfg(unix)]

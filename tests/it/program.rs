@@ -222,8 +222,9 @@ pub struct Process {
 }
 
 impl Process {
+    /// Starts a command, which is called so where it fails.
     #[track_caller]
-    fn start(command: &mut Command, what: String) -> Process {
+    pub fn start(command: &mut Command, what: String) -> Process {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let (stdout, stderr) = (Arc::default(), Arc::default());
         let readers = vec![

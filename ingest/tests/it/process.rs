@@ -42,7 +42,7 @@ fn generate_ingest_and_count() {
     fs::write(&config, CONFIG).unwrap();
     let made = check(&["generate", text(&root), "--days", "3", "--sites", "20", "--seed", "5"], 0, &[]);
     assert!(made.starts_with("36 files, "), "{made}");
-    check(&["generate", text(&root)], 1, &["error: ", "is there already"]);
+    check(&["generate", text(&root)], 1, &["error: ", "is not empty", "hint: "]);
     let lines = |day: &str| -> u64 {
         let files = fs::read_dir(root.join("data").join(day)).unwrap();
         files.map(|file| fs::read_to_string(file.unwrap().path()).unwrap().lines().count() as u64).sum()

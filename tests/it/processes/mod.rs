@@ -3,6 +3,7 @@
 
 mod answers;
 mod caches;
+mod demo;
 mod doctor;
 mod faults;
 mod lifecycle;
