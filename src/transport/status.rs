@@ -110,6 +110,15 @@ pub(super) fn millis(time: Duration) -> u64 {
     if time.is_zero() { 0 } else { millis.max(1) }
 }
 
+/// The most time a query or scan has, whatever is asked: about 32 years. gRPC cannot write times that are much longer,
+/// and clocks cannot add them.
+const TIME_LEFT_MAX: Duration = Duration::from_secs(1_000_000_000);
+
+/// A time left, as sent.
+pub(super) fn time_left(millis: u64) -> Duration {
+    Duration::from_millis(millis).min(TIME_LEFT_MAX)
+}
+
 /// A time in whole microseconds.
 pub(super) fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
