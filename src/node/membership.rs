@@ -240,7 +240,7 @@ impl Membership {
             }
             let mut remembered = false;
             for announcement in news.announcements {
-                let origin = announcement.origin.clone();
+                let (origin, number) = (announcement.origin.clone(), announcement.number());
                 let received = state.announcements.receive(announcement, now);
                 match received {
                     Received::Fresh | Received::NeedsKnown => {
@@ -254,6 +254,13 @@ impl Membership {
                     Received::Impostor { incarnation } => {
                         state.incarnation = incarnation + 1;
                         raised = true;
+                    }
+                    Received::Stale if state.announcements.newest(&origin) > Some(number) => {
+                        // The sender is behind. If the origin itself is, nothing that it says will be news until it
+                        // hears what is remembered of it, and counts on from there.
+                        if let Some(entry) = state.neighbors.get_mut(&news.from) {
+                            entry.unsent.insert(origin);
+                        }
                     }
                     Received::Stale | Received::Unconfigured => {}
                 }
