@@ -72,7 +72,13 @@ pub(super) fn from_status(status: &Status) -> Failure {
     if message.is_empty() {
         message = status.code().description().to_owned();
     }
-    let kind = if timed_out(status) { FailureKind::DeadlineExceeded } else { kind(status.code()) };
+    let kind = if timed_out(status) {
+        FailureKind::DeadlineExceeded
+    } else if broke(status) {
+        FailureKind::Unavailable
+    } else {
+        kind(status.code())
+    };
     let mut failure = Failure::new(kind, "", message);
     if let Some(info) = details.error_info() {
         failure.reason.clone_from(&info.reason);
@@ -98,6 +104,12 @@ fn timed_out(status: &Status) -> bool {
         source = error.source();
     }
     false
+}
+
+/// Whether the connection broke under the call. HTTP/2 then says how the stream ended (reset, cancelled, a protocol
+/// error) as if the other end had meant it; what the other end says in words has no source on this side.
+fn broke(status: &Status) -> bool {
+    matches!(status.code(), Code::Internal | Code::Cancelled) && status.source().is_some()
 }
 
 fn join(route: &[NodeId]) -> String {
