@@ -131,7 +131,7 @@ pub struct Node {
     tasks: JoinSet<Result<(), NodeError>>,
     close: watch::Sender<bool>,
     shutdown: watch::Receiver<Option<bool>>,
-    cpu: Option<tokio::runtime::Runtime>,
+    _cpu: PlanRuntime,
     was_parsed: bool,
 }
 
@@ -164,14 +164,7 @@ impl Node {
         let threads = thread_budget(&config);
         let engine_error = |error: &dyn std::fmt::Display| NodeError::Engine(error.to_string());
         let pool: Arc<dyn ScanPool> = Arc::new(RayonPool::new(threads).map_err(|error| engine_error(&error))?);
-        let cpu = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(threads.max(PLAN_THREADS_MIN))
-            .thread_name("plan")
-            // A deep plan recurses deeply; see `sql_gate` for what bounds it.
-            .thread_stack_size(16 << 20)
-            .enable_time()
-            .build()
-            .map_err(|error| engine_error(&error))?;
+        let cpu = PlanRuntime::start(threads).map_err(|error| engine_error(&error))?;
 
         let nonce = getrandom::u64().map_err(|error| engine_error(&error))?;
         let known = data.as_ref().map(|data| data.known().to_vec());
@@ -206,7 +199,7 @@ impl Node {
             hop: Arc::clone(&hop),
             engine,
             clock,
-            cpu: cpu.handle().clone(),
+            cpu: cpu.handle(),
             planning: Semaphore::new(threads),
             turn: AtomicU64::new(0),
             data: data.clone(),
@@ -285,7 +278,7 @@ impl Node {
             tasks,
             close,
             shutdown: shutdown_seen,
-            cpu: Some(cpu),
+            _cpu: cpu,
             was_parsed,
         })
     }
@@ -349,9 +342,34 @@ impl Node {
 impl Drop for Node {
     fn drop(&mut self) {
         self.tasks.abort_all();
-        if let Some(cpu) = self.cpu.take() {
-            // A runtime must not wait for its tasks inside another one.
-            cpu.shutdown_background();
+    }
+}
+
+/// The threads that plans run on; they end when it is dropped.
+struct PlanRuntime(Option<tokio::runtime::Runtime>);
+
+impl PlanRuntime {
+    fn start(threads: usize) -> io::Result<PlanRuntime> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(threads.max(PLAN_THREADS_MIN))
+            .thread_name("plan")
+            // A deep plan recurses deeply; see `sql_gate` for what bounds it.
+            .thread_stack_size(16 << 20)
+            .enable_time()
+            .build()?;
+        Ok(PlanRuntime(Some(runtime)))
+    }
+
+    fn handle(&self) -> tokio::runtime::Handle {
+        self.0.as_ref().expect("it is taken only when this is dropped").handle().clone()
+    }
+}
+
+impl Drop for PlanRuntime {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            // A runtime must not wait for its tasks inside another one, where a node starts, fails to, and ends.
+            runtime.shutdown_background();
         }
     }
 }
