@@ -52,7 +52,7 @@ impl LocalOverlay {
             let data_error = |source| NodeError::Data { team: team.to_string(), source };
             let data = LocalData::open(&config.dataset, settings.range).map_err(data_error)?;
             was_parsed |= data.is_parsed();
-            for known in data.known() {
+            for known in data.known().iter() {
                 if let Some(partition) = data.load(&known.id).map_err(data_error)? {
                     store.insert(HeldPartition::new(&partition));
                     partitions.push(PinnedPartition { id: known.id, stats: known.stats.clone() });

@@ -388,6 +388,17 @@ impl Membership {
         self.announce_self();
     }
 
+    /// This node has the files of these partitions from now on, and holds these: said in one announcement.
+    pub fn set_known(&self, known: Arc<Vec<KnownPartition>>, holds: Vec<PartitionId>) {
+        {
+            let mut state = self.lock();
+            state.known_digest = known_digest(&known);
+            state.known = known;
+            state.holds = Arc::new(holds);
+        }
+        self.announce_self();
+    }
+
     /// This node takes no new work.
     pub fn set_draining(&self) {
         self.lock().node_state = NodeState::Draining;

@@ -2,6 +2,7 @@
 //!
 //! Tasks, timers and connections live here and in `client` and `transport`; what they decide by lives in the parts.
 
+mod change_over;
 mod clients;
 mod data;
 mod links;
