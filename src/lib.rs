@@ -22,7 +22,8 @@
 //! 6. [`leader::coverage`] judges whether every partition is accounted for; only then the last chunk and the footer go out.
 //!
 //! Meanwhile nodes announce what they know, hold and hear ([`routing::announcements`], `node::membership`), and the
-//! Leader places partitions on the members of their team ([`routing::placement`]).
+//! Leader places partitions on the members of their team ([`routing::placement`]). A data set that is ingested again is
+//! taken over by the nodes while they run (`node::change_over`), and queries wait until they agree (`node::settling`).
 //!
 //! # What always holds
 //!

@@ -13,6 +13,7 @@ pub mod os;
 mod peers;
 mod queries;
 mod query_failure;
+mod settling;
 pub mod state_dir;
 pub mod status;
 mod view;
