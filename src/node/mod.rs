@@ -13,6 +13,7 @@ pub mod os;
 mod peers;
 mod queries;
 mod query_failure;
+mod result_room;
 mod settling;
 pub mod state_dir;
 pub mod status;
@@ -50,6 +51,7 @@ pub use data::LocalData;
 use clients::Clients;
 use membership::Membership;
 use queries::Queries;
+use result_room::ResultRoom;
 
 /// Changes with every change of the wire that old nodes do not understand.
 pub const PROTOCOL_VERSION: u32 = 1;
@@ -203,6 +205,7 @@ impl Node {
             clock,
             cpu: cpu.handle(),
             planning: Semaphore::new(threads),
+            room: ResultRoom::new(config.limits.result_bytes_max),
             turn: AtomicU64::new(0),
             data: data.clone(),
             scans: Arc::clone(&scans),

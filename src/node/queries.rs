@@ -14,6 +14,7 @@ use tokio::sync::{Semaphore, watch};
 use super::data::LocalData;
 use super::membership::{Membership, NodeOverview};
 use super::query_failure::{expired, read_failure};
+use super::result_room::ResultRoom;
 use super::settling::Planned;
 use crate::delivery::QueryId;
 use crate::delivery::chunking::Chunking;
@@ -48,6 +49,7 @@ pub struct Queries {
     /// Where plans run and chunks are encoded.
     pub cpu: Handle,
     pub planning: Semaphore,
+    pub room: ResultRoom,
     pub turn: AtomicU64,
     pub data: Option<Arc<LocalData>>,
     pub scans: Arc<AtomicUsize>,
@@ -138,6 +140,8 @@ impl Queries {
         deadline: Duration,
     ) -> Result<Footer, Failure> {
         let Planned { manifest, context, plan } = self.settled_plan(id, spec, stop, deadline).await?;
+        // Held until the last row is stored, or the query ends otherwise.
+        let _room = self.room.wait_for(plan.rows_estimate, &plan.schema(), deadline.saturating_sub(self.now())).await;
         let limits = &self.membership.config().limits;
         let chunking = ChunkingParams {
             strategy: Arc::clone(&self.chunking),
