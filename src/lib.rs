@@ -23,7 +23,8 @@
 //!
 //! Meanwhile nodes announce what they know, hold and hear ([`routing::announcements`], `node::membership`), the Leader
 //! places partitions on the members of their team ([`routing::placement`]), and a node that is cut off from the Leader
-//! makes a link of its own for the time being ([`routing::adoption`], `node::adopted`).
+//! makes a link of its own for the time being ([`routing::adoption`], `node::adopted`). A data set that is ingested again is
+//! taken over by the nodes while they run (`node::change_over`), and queries wait until they agree (`node::settling`).
 //!
 //! # What always holds
 //!

@@ -31,8 +31,16 @@ pub struct Common {
     #[arg(long, global = true, env = "OVERLAY_CONFIG", default_value = "configs/one_host.json", value_name = "FILE")]
     pub config: PathBuf,
     /// The Leader's address, instead of the one in the configuration
-    #[arg(long, global = true, value_name = "HOST:PORT")]
+    #[arg(long, global = true, value_name = "HOST:PORT", value_parser = address)]
     pub leader: Option<String>,
+}
+
+fn address(text: &str) -> Result<String, String> {
+    let is_host = |host: &str| !host.is_empty() && !host.contains(|c: char| c.is_whitespace() || c.is_control());
+    match text.rsplit_once(':') {
+        Some((host, port)) if is_host(host) && port.parse::<u16>().is_ok_and(|port| port > 0) => Ok(text.to_owned()),
+        _ => Err("write HOST:PORT, such as 127.0.0.1:60051".to_owned()),
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -185,7 +193,7 @@ pub struct DownArgs {
 #[derive(Debug, Args)]
 pub struct StatusArgs {
     /// Wait until every process is ready and every partition is held, at most so many seconds
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds_or_none)]
     pub wait: Option<f64>,
     /// table or json
     #[arg(long, value_enum)]
@@ -270,10 +278,10 @@ pub struct RangeArgs {
     /// Such as PM2.5 or ozone; letter case does not matter
     pub parameter: Option<String>,
     /// Least concentration, included
-    #[arg(allow_negative_numbers = true)]
+    #[arg(allow_negative_numbers = true, value_parser = bound)]
     pub min: Option<f64>,
     /// Greatest concentration, included
-    #[arg(allow_negative_numbers = true)]
+    #[arg(allow_negative_numbers = true, value_parser = bound)]
     pub max: Option<f64>,
     /// First day, YYYYMMDD, UTC
     #[arg(long, value_name = "DATE")]
@@ -289,6 +297,10 @@ pub struct RangeArgs {
     pub columns: Vec<String>,
     #[command(flatten)]
     pub answer: AnswerArgs,
+}
+
+fn bound(text: &str) -> Result<f64, String> {
+    text.parse().ok().filter(|bound: &f64| !bound.is_nan()).ok_or_else(|| "write a number".to_owned())
 }
 
 /// Four numbers of a box.
@@ -368,6 +380,10 @@ fn seconds(text: &str) -> Result<f64, String> {
     } else {
         Err("write a number of seconds above 0".to_owned())
     }
+}
+
+fn seconds_or_none(text: &str) -> Result<f64, String> {
+    if text.parse() == Ok(0.0) { Ok(0.0) } else { seconds(text) }
 }
 
 fn encoding(name: &str) -> Result<&'static str, String> {

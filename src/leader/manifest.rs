@@ -5,7 +5,7 @@
 //! A node's word counts for the days of its own team only. What a live node says beats what a dead one said; of what
 //! only dead nodes said, the latest change stands. Two ids said now by live nodes for one day are a conflict: nobody
 //! can know which is meant, and queries that touch the day must be refused. Its entry stays, with the id that most
-//! nodes say, so that placement does not move data about while files are being replaced.
+//! nodes say and with all who say one, so that placement does not move data about while files are being replaced.
 //!
 //! Invariants: the version is a function of the ids and the teams' dates, whoever said them. A node is `unheard` as
 //! long as its list is neither here nor stored; until `unheard` is empty for a team, that team's list may lack days.
@@ -129,7 +129,9 @@ fn entry(sayings: &[Saying]) -> Entry {
     let id = chosen.known.id;
     let agreeing: Vec<&Saying> = sayings.iter().filter(|saying| saying.known.id == id).collect();
     let stats: Option<&PartitionStats> = agreeing.iter().find_map(|saying| saying.known.stats.as_ref());
-    let knowers: BTreeSet<&NodeId> = agreeing.iter().map(|saying| saying.node).collect();
+    // Of the dead only those who agree: what they have is another partition for good, as far as anybody can tell.
+    let knowers = sayings.iter().filter(|saying| saying.alive || saying.known.id == id);
+    let knowers: BTreeSet<&NodeId> = knowers.map(|saying| saying.node).collect();
     Entry {
         known: KnownPartition { id, csv_bytes: chosen.known.csv_bytes, stats: stats.cloned() },
         team: chosen.team.clone(),

@@ -95,7 +95,7 @@ fn days_of_other_teams_are_ignored() {
 fn the_living_beat_the_dead_and_two_living_words_are_a_conflict() {
     let d = says("D", "");
     check(&[says("B", "10:1"), d.clone()], &[says("C", "10:2 11:2")], "10:1 B | 11:2 C");
-    check(&[says("B", "10:1"), says("C", "10:2"), d.clone()], &[], "10:2 C; conflict 10 B=1 C=2");
+    check(&[says("B", "10:1"), says("C", "10:2"), d.clone()], &[], "10:2 BC; conflict 10 B=1 C=2");
     check(&[says("B", "10:1 10:2"), says("C", "10:1"), d.clone()], &[], "10:1 BC; conflict 10 B=1 B=2 C=1");
     check(std::slice::from_ref(&d), &[says("B", "10:1"), says("C", "10:2")], "10:2 C");
     check(std::slice::from_ref(&d), &[says("C", "10:2"), says("B", "10:1")], "10:1 B");
@@ -110,7 +110,7 @@ fn a_live_node_without_its_list_counts_as_it_means() {
     let (b, c, d) = (says("B", "10:1"), says("C", "10:2"), says("D", ""));
     check(&[b.clone(), without_list(&c), d.clone()], &[], "10:1 B; unheard C");
     check(&[b.clone(), without_list(&c), d.clone()], &[says("C", "11:1")], "10:1 B; unheard C");
-    check(&[b.clone(), without_list(&c), d.clone()], std::slice::from_ref(&c), "10:2 C; conflict 10 B=1 C=2");
+    check(&[b.clone(), without_list(&c), d.clone()], std::slice::from_ref(&c), "10:2 BC; conflict 10 B=1 C=2");
     check(&[b.clone(), unlisted("C"), d.clone()], &[c], "10:1 B");
     check(&[b, unlisted("C"), d], &[], "10:1 B; unheard C");
 }

@@ -3,203 +3,156 @@
 //! With a fresh Parquet cache the names come from its manifest and the rows from its files. Where the cache has none of
 //! the dates, the CSV files are read instead: their digests give the same names at the start, and a date is parsed when
 //! it is placed here, which gives the same rows. A host with a cache and no CSV files of the dates serves the cache as
-//! it is. A cache that is older than its CSV is refused by name: it would answer with yesterday's rows.
+//! it is. A cache that is older than its CSV is refused by name when a node starts: it would answer with yesterday's rows.
+//!
+//! While the node runs, only the commit of a cache's manifest says that data changed. A tree of CSV files has no such
+//! point: a file that is being copied looks like one that is done. So a node without a cache keeps to the files as they
+//! were at its start, until it is started again or a cache is committed in the place it is configured for.
 
 use std::collections::BTreeMap;
-use std::fmt;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::SystemTime;
 
 use overlay_ingest::manifest::FILE_NAME;
 use overlay_ingest::schema::Layout;
-use overlay_ingest::{Cache, Dataset, Date, DateRange, Error, Partition, PartitionId, identify_date, parse_date};
+use overlay_ingest::{Cache, Dataset, DateRange, Error, Partition, PartitionId, identify_date, parse_date};
 use rayon::prelude::*;
 
-use super::loading::memory_bytes;
+pub use super::data_source::{DataSource, LocalDates};
+use super::data_source::{Source, check_name};
 use crate::config::DatasetConfig;
 use crate::routing::known::KnownPartition;
 
 /// The data of some dates, as they lie on this host.
 pub struct LocalData {
+    config: DatasetConfig,
+    range: DateRange,
+    /// What is in use.
+    view: RwLock<Arc<View>>,
+    /// The manifest that was looked at last, taken over or not.
+    seen: Mutex<Option<Stamp>>,
+}
+
+/// The partitions of one moment.
+struct View {
     source: Source,
-    known: Vec<KnownPartition>,
+    known: Arc<Vec<KnownPartition>>,
     csv_files: BTreeMap<PartitionId, u64>,
 }
 
-enum Source {
-    /// `checked`: against the CSV files that it was made from.
-    Cache {
-        cache: Cache,
-        checked: bool,
-    },
-    Csv(Dataset),
-}
+/// What tells one committed manifest from another without reading it: every commit makes a new file.
+type Stamp = (Option<SystemTime>, u64);
 
-/// Where the rows of a node come from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DataSource {
-    /// The Parquet cache, made from the CSV files that are there.
-    Cache,
-    /// The Parquet cache; there are no CSV files of these dates here to compare it with.
-    CacheAlone,
-    /// The CSV files; there is no cache of these dates here.
-    Csv,
-}
+/// A cache that was committed after the one in use.
+pub struct NewerData(View);
 
-impl DataSource {
-    /// What a person should know of it; `None` if all is as usual.
-    pub fn remark(self, config: &DatasetConfig) -> Option<String> {
-        let cache = config.cache.display();
-        match self {
-            DataSource::Cache => None,
-            DataSource::CacheAlone => {
-                Some(format!("no CSV files in {}: the cache {cache} is served as it is", config.root.display()))
-            }
-            DataSource::Csv => Some(format!("no cache in {cache}: the CSV files are parsed")),
-        }
-    }
-}
-
-impl fmt::Display for DataSource {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            DataSource::Cache => "cache",
-            DataSource::CacheAlone => "cache without CSV",
-            DataSource::Csv => "CSV",
-        })
-    }
-}
-
-impl Source {
-    /// Where the rows of the range are to come from; nothing is read but the cache's manifest.
-    fn find(config: &DatasetConfig, range: DateRange) -> Result<Source, Error> {
-        let dataset = match Dataset::open(&config.root) {
-            Ok(dataset) => Ok(dataset.named(&config.name)),
-            Err(absent @ (Error::NoSuchFolder(_) | Error::NoDataFolder(_) | Error::NoCsv { .. })) => Err(absent),
-            Err(error) => return Err(error),
-        };
-        let cache = match Cache::open(&config.cache) {
-            Ok(cache) => Some(cache),
-            Err(Error::NoCache(_)) => None,
-            Err(error) => return Err(error),
-        };
-        if let Some(cache) = &cache
-            && cache.manifest().dataset != config.name
-        {
-            return Err(Error::OtherLayout {
-                path: config.cache.join(FILE_NAME),
-                found: format!("data set {:?}", cache.manifest().dataset),
-                wanted: format!("data set {:?}", config.name),
-            });
-        }
-        let cache = cache.filter(|cache| cache.manifest().partitions(range).next().is_some());
-        match (dataset, cache) {
-            (Ok(dataset), Some(cache)) if dataset.dates(range).next().is_some() => {
-                cache.manifest().check_fresh(&dataset, range)?;
-                Ok(Source::Cache { cache, checked: true })
-            }
-            (_, Some(cache)) => Ok(Source::Cache { cache, checked: false }),
-            (Ok(dataset), None) => Ok(Source::Csv(dataset)),
-            (Err(absent), None) => Err(absent),
-        }
+impl NewerData {
+    /// The partitions of the range, with their statistics.
+    pub fn known(&self) -> &[KnownPartition] {
+        &self.0.known
     }
 
-    fn kind(&self) -> DataSource {
-        match self {
-            Source::Cache { checked: true, .. } => DataSource::Cache,
-            Source::Cache { checked: false, .. } => DataSource::CacheAlone,
-            Source::Csv(_) => DataSource::Csv,
-        }
-    }
-}
-
-/// The dates of a range that are on this host, found without reading them.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LocalDates {
-    pub source: DataSource,
-    /// Ascending.
-    pub dates: Vec<Date>,
-    /// `None` where nobody has counted.
-    pub rows: Option<u64>,
-    pub csv_bytes: u64,
-    /// For all of them, dictionaries apart; an estimate where nobody has counted.
-    pub memory_bytes: u64,
-}
-
-impl LocalDates {
-    /// Looks; fails for what would keep a node from starting.
-    pub fn look(config: &DatasetConfig, range: DateRange) -> Result<LocalDates, Error> {
-        let found = Source::find(config, range)?;
-        let source = found.kind();
-        Ok(match found {
-            Source::Cache { cache, .. } => {
-                let entries: Vec<_> = cache.manifest().partitions(range).collect();
-                let rows: u64 = entries.iter().map(|entry| entry.rows).sum();
-                let csv_bytes: u64 = entries.iter().map(|entry| entry.csv_bytes).sum();
-                let dates = entries.iter().map(|entry| entry.id.date).collect();
-                LocalDates {
-                    source,
-                    dates,
-                    rows: Some(rows),
-                    csv_bytes,
-                    memory_bytes: memory_bytes(Some(rows), csv_bytes),
-                }
-            }
-            Source::Csv(dataset) => {
-                let dates: Vec<Date> = dataset.dates(range).collect();
-                let csv_bytes: u64 = dates.iter().map(|date| dataset.csv_bytes(*date)).sum();
-                LocalDates { source, dates, rows: None, csv_bytes, memory_bytes: memory_bytes(None, csv_bytes) }
-            }
-        })
+    /// The rows of a partition; `None` if it is not known.
+    pub fn load(&self, id: &PartitionId) -> Result<Option<Partition>, Error> {
+        self.0.load(id)
     }
 }
 
 impl LocalData {
     /// Finds the partitions of the range. Reads the cache's manifest, or the CSV files if it has none of the dates.
     pub fn open(config: &DatasetConfig, range: DateRange) -> Result<LocalData, Error> {
-        match Source::find(config, range)? {
-            Source::Cache { cache, checked } => Ok(LocalData::cached(cache, range, checked)),
-            Source::Csv(dataset) => LocalData::listed(dataset, range),
-        }
+        let seen = stamp(&config.cache);
+        let view = match Source::find(config, range)? {
+            Source::Cache { cache, checked } => View::cached(cache, range, checked),
+            Source::Csv(dataset) => View::listed(dataset, range)?,
+        };
+        let (view, seen) = (RwLock::new(Arc::new(view)), Mutex::new(seen));
+        Ok(LocalData { config: config.clone(), range, view, seen })
     }
 
-    fn cached(cache: Cache, range: DateRange, checked: bool) -> LocalData {
+    fn view(&self) -> Arc<View> {
+        Arc::clone(&self.view.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Where the rows come from.
+    pub fn source(&self) -> DataSource {
+        self.view().source.kind()
+    }
+
+    /// The partitions of the range, with their statistics where they are known before the rows are read.
+    pub fn known(&self) -> Arc<Vec<KnownPartition>> {
+        Arc::clone(&self.view().known)
+    }
+
+    /// CSV files behind the partitions.
+    pub fn csv_files(&self, ids: &[PartitionId]) -> u64 {
+        let view = self.view();
+        ids.iter().filter_map(|id| view.csv_files.get(id)).sum()
+    }
+
+    /// The rows of a known partition; `None` if this host does not know it. [`Error::FilesChanged`] if its CSV files
+    /// are not those that were listed.
+    pub fn load(&self, id: &PartitionId) -> Result<Option<Partition>, Error> {
+        self.view().load(id)
+    }
+
+    /// The cache, if one was committed since the last look; each commit is given once. Cheap where there is none: one
+    /// look at one file. That its CSV files may be newer still is no matter here: it is newer than what is in use.
+    ///
+    /// Errors: the manifest cannot be used. The next commit will be given again.
+    pub fn newer(&self) -> Result<Option<NewerData>, Error> {
+        let stamp = stamp(&self.config.cache);
+        {
+            let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+            if stamp.is_none() || *seen == stamp {
+                return Ok(None);
+            }
+            *seen = stamp;
+        }
+        let cache = match Cache::open(&self.config.cache) {
+            Ok(cache) => cache,
+            Err(Error::NoCache { .. }) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        check_name(&cache, &self.config)?;
+        // Another team's dates were ingested: nothing changes for these.
+        if self.source() == DataSource::Csv && cache.manifest().partitions(self.range).next().is_none() {
+            return Ok(None);
+        }
+        let checked = self.source() != DataSource::CacheAlone;
+        Ok(Some(NewerData(View::cached(cache, self.range, checked))))
+    }
+
+    /// Uses this from now on.
+    pub fn take_over(&self, newer: NewerData) {
+        *self.view.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(newer.0);
+    }
+}
+
+impl View {
+    fn cached(cache: Cache, range: DateRange, checked: bool) -> View {
         let entries = || cache.manifest().partitions(range);
         let known = entries().map(|entry| KnownPartition {
             id: entry.id,
             csv_bytes: entry.csv_bytes,
             stats: Some(entry.stats.clone()),
         });
-        let known = known.collect();
+        let known = Arc::new(known.collect());
         let csv_files = entries().map(|entry| (entry.id, entry.sources.len() as u64)).collect();
-        LocalData { known, csv_files, source: Source::Cache { cache, checked } }
+        View { known, csv_files, source: Source::Cache { cache, checked } }
     }
 
-    fn listed(dataset: Dataset, range: DateRange) -> Result<LocalData, Error> {
+    fn listed(dataset: Dataset, range: DateRange) -> Result<View, Error> {
         let dates: Vec<_> = dataset.dates(range).collect();
         let listed = dates.par_iter().map(|date| identify_date(&dataset, *date, Layout::default()));
         let listed = listed.collect::<Result<Vec<_>, Error>>()?;
         let csv_files = listed.iter().map(|(id, _)| (*id, dataset.files(id.date).len() as u64)).collect();
-        let known = listed.into_iter().map(|(id, csv_bytes)| KnownPartition { id, csv_bytes, stats: None }).collect();
-        Ok(LocalData { known, csv_files, source: Source::Csv(dataset) })
+        let known = listed.into_iter().map(|(id, csv_bytes)| KnownPartition { id, csv_bytes, stats: None });
+        Ok(View { known: Arc::new(known.collect()), csv_files, source: Source::Csv(dataset) })
     }
 
-    /// Where the rows come from.
-    pub fn source(&self) -> DataSource {
-        self.source.kind()
-    }
-
-    /// The partitions of the range, with their statistics where they are known before the rows are read.
-    pub fn known(&self) -> &[KnownPartition] {
-        &self.known
-    }
-
-    /// CSV files behind the partitions.
-    pub fn csv_files(&self, ids: &[PartitionId]) -> u64 {
-        ids.iter().filter_map(|id| self.csv_files.get(id)).sum()
-    }
-
-    /// The rows of a known partition; `None` if this host does not know it. [`Error::FilesChanged`] if its CSV files
-    /// are not those that were listed.
-    pub fn load(&self, id: &PartitionId) -> Result<Option<Partition>, Error> {
+    fn load(&self, id: &PartitionId) -> Result<Option<Partition>, Error> {
         match &self.source {
             Source::Cache { cache, .. } => {
                 let entry = cache.manifest().partition(id.date).filter(|entry| entry.id == *id);
@@ -212,6 +165,12 @@ impl LocalData {
             }
         }
     }
+}
+
+/// `None` if there is no manifest.
+fn stamp(cache: &Path) -> Option<Stamp> {
+    let metadata = std::fs::metadata(cache.join(FILE_NAME)).ok()?;
+    Some((metadata.modified().ok(), metadata.len()))
 }
 
 #[cfg(test)]

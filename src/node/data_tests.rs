@@ -5,6 +5,7 @@ use overlay_ingest::generate::{GenerateOptions, generate};
 use overlay_ingest::progress::Silent;
 use overlay_ingest::run::{RunOptions, run};
 
+use super::super::loading::memory_bytes;
 use super::*;
 
 fn generated(folder: &Path, name: &str) -> PathBuf {
@@ -74,7 +75,7 @@ fn days_that_the_cache_lacks_are_parsed_and_days_that_differ_refused() {
     fs::remove_dir_all(root.join("data/20200810")).unwrap();
     assert!(source(range("20200810", "20200811")).unwrap_err().contains("20200810-01.csv is gone"));
     assert_eq!(source(range("20200810", "20200810")), Ok(DataSource::CacheAlone));
-    assert_eq!(LocalData::open(&config, range("20210101", "20210102")).unwrap().known(), []);
+    assert_eq!(LocalData::open(&config, range("20210101", "20210102")).unwrap().known().as_slice(), []);
     assert!(source(range("20200812", "20200813")).is_ok());
     let none = DatasetConfig { root: folder.path().join("none"), cache: folder.path().join("none"), ..config };
     assert!(matches!(LocalData::open(&none, DateRange::ALL), Err(Error::NoSuchFolder(_))));

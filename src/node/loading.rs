@@ -1,10 +1,13 @@
-//! Holds what the placement says: loads what is to come, gives up what somebody else holds by now.
+//! Holds what the placement says: loads what is to come, gives up what somebody else holds by now. What follows from a
+//! data set that is ingested again while the node runs is [`super::change_over`]'s.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use overlay_ingest::PartitionId;
 
+use super::change_over::ChangeOver;
 use super::data::LocalData;
 use super::membership::Membership;
 use crate::engine::store::{HeldPartition, Store};
@@ -22,6 +25,9 @@ pub enum LoadError {
     Interrupted(String),
 }
 
+/// How often a newer cache is looked for.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
 /// Follows the placement until the node ends, or loading fails.
 pub async fn keep_loaded(
     membership: Arc<Membership>,
@@ -30,17 +36,30 @@ pub async fn keep_loaded(
 ) -> Result<std::convert::Infallible, LoadError> {
     let mut placements = membership.placements();
     let mut changes = membership.changes();
+    let mut change_over = ChangeOver::new(Arc::clone(&membership), Arc::clone(&store), Arc::clone(&data));
+    let mut looks = tokio::time::interval(LOOK_INTERVAL);
+    looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         let placement = placements.borrow_and_update().clone();
         if let Some(placement) = placement {
             let wanted = wanted(&placement, &membership, &data);
-            load_missing(&membership, &store, &data, &wanted).await?;
+            if let Err(error) = load_missing(&membership, &store, &data, &wanted).await {
+                // A file that was there may be gone because a newer cache does not name it.
+                if change_over.look().await {
+                    continue;
+                }
+                return Err(error);
+            }
             give_up(&membership, &store, &placement, &wanted);
+            change_over.drop_replaced(&placement);
         }
         // The end of either channel would mean that the membership is gone, and this task with it.
         tokio::select! {
             _ = placements.changed() => {}
             _ = changes.changed() => {}
+            _ = looks.tick() => {
+                change_over.look().await;
+            }
         }
     }
 }
@@ -89,7 +108,7 @@ async fn load_missing(
 }
 
 /// Bytes of a row in memory: 5 columns of 8 bytes, 6 dictionary keys of 4, and 3 bytes of small integers.
-const ROW_BYTES: u64 = 67;
+pub(super) const ROW_BYTES: u64 = 67;
 /// Bytes of CSV for each byte in memory, at the least: a row has about 160. For what nobody has counted yet.
 const CSV_BYTES_PER_BYTE: u64 = 2;
 
@@ -103,7 +122,8 @@ pub fn memory_bytes(rows: Option<u64>, csv_bytes: u64) -> u64 {
 
 fn check_size(membership: &Membership, data: &LocalData, wanted: &BTreeSet<PartitionId>) -> Result<(), LoadError> {
     let max = membership.config().limits.data_bytes_max;
-    let wanted = data.known().iter().filter(|known| wanted.contains(&known.id));
+    let known = data.known();
+    let wanted = known.iter().filter(|known| wanted.contains(&known.id));
     let needed = wanted.map(|known| memory_bytes(known.stats.as_ref().map(|stats| stats.rows), known.csv_bytes)).sum();
     if needed > max { Err(LoadError::TooLarge { needed, max }) } else { Ok(()) }
 }
@@ -116,6 +136,10 @@ fn give_up(membership: &Membership, store: &Store, placement: &Placement, wanted
             continue;
         }
         let Some(holders) = placement.holders.get(&id) else { continue };
+        if holders.contains(membership.me()) {
+            // Placed here under the id that others still say; this host's files have become others.
+            continue;
+        }
         let held_by = membership.holders(&id);
         if holders.iter().all(|holder| held_by.contains(holder)) {
             store.remove(&id);

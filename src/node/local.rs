@@ -59,7 +59,8 @@ impl LocalOverlay {
                 store.insert(HeldPartition::new(&partition));
                 Ok(Some(PinnedPartition { id: known.id, stats: Some(partition.stats) }))
             };
-            let loaded = data.known().par_iter().filter_map(|known| load(known).transpose());
+            let known = data.known();
+            let loaded = known.par_iter().filter_map(|known| load(known).transpose());
             partitions.extend(loaded.collect::<Result<Vec<_>, overlay_ingest::Error>>().map_err(data_error)?);
         }
         let threads = std::thread::available_parallelism().map_or(1, usize::from);

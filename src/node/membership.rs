@@ -241,7 +241,7 @@ impl Membership {
             }
             let mut remembered = false;
             for announcement in news.announcements {
-                let origin = announcement.origin.clone();
+                let (origin, number) = (announcement.origin.clone(), announcement.number());
                 let received = state.announcements.receive(announcement, now);
                 match received {
                     Received::Fresh | Received::NeedsKnown => {
@@ -255,6 +255,13 @@ impl Membership {
                     Received::Impostor { incarnation } => {
                         state.incarnation = incarnation + 1;
                         raised = true;
+                    }
+                    Received::Stale if state.announcements.newest(&origin) > Some(number) => {
+                        // The sender is behind. If the origin itself is, nothing that it says will be news until it
+                        // hears what is remembered of it, and counts on from there.
+                        if let Some(entry) = state.neighbors.get_mut(&news.from) {
+                            entry.unsent.insert(origin);
+                        }
                     }
                     Received::Stale | Received::Unconfigured => {}
                 }
@@ -391,6 +398,17 @@ impl Membership {
             if state.node_state != NodeState::Draining {
                 state.node_state = node_state;
             }
+        }
+        self.announce_self();
+    }
+
+    /// This node has the files of these partitions from now on, and holds these: said in one announcement.
+    pub fn set_known(&self, known: Arc<Vec<KnownPartition>>, holds: Vec<PartitionId>) {
+        {
+            let mut state = self.lock();
+            state.known_digest = known_digest(&known);
+            state.known = known;
+            state.holds = Arc::new(holds);
         }
         self.announce_self();
     }

@@ -3,8 +3,10 @@
 //! Tasks, timers and connections live here and in `client` and `transport`; what they decide by lives in the parts.
 
 mod adopted;
+mod change_over;
 mod clients;
 mod data;
+mod data_source;
 mod links;
 mod loading;
 pub mod local;
@@ -15,6 +17,8 @@ pub mod os;
 mod peers;
 mod queries;
 mod query_failure;
+mod result_room;
+mod settling;
 pub mod state_dir;
 pub mod status;
 mod trace;
@@ -55,6 +59,7 @@ use clients::Clients;
 use log_stream::LogStreams;
 use membership::Membership;
 use queries::Queries;
+use result_room::ResultRoom;
 
 /// Changes with every change of the wire that old nodes do not understand.
 pub const PROTOCOL_VERSION: u32 = 1;
@@ -139,7 +144,7 @@ pub struct Node {
     tasks: JoinSet<Result<(), NodeError>>,
     close: watch::Sender<bool>,
     shutdown: watch::Receiver<Option<bool>>,
-    cpu: Option<tokio::runtime::Runtime>,
+    _cpu: PlanRuntime,
     data_remark: Option<String>,
 }
 
@@ -172,14 +177,7 @@ impl Node {
         let threads = thread_budget(&config);
         let engine_error = |error: &dyn std::fmt::Display| NodeError::Engine(error.to_string());
         let pool: Arc<dyn ScanPool> = Arc::new(RayonPool::new(threads).map_err(|error| engine_error(&error))?);
-        let cpu = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(threads.max(PLAN_THREADS_MIN))
-            .thread_name("plan")
-            // A deep plan recurses deeply; see `sql_gate` for what bounds it.
-            .thread_stack_size(16 << 20)
-            .enable_time()
-            .build()
-            .map_err(|error| engine_error(&error))?;
+        let cpu = PlanRuntime::start(threads).map_err(|error| engine_error(&error))?;
 
         let nonce = getrandom::u64().map_err(|error| engine_error(&error))?;
         let known = data.as_ref().map(|data| data.known().to_vec());
@@ -221,8 +219,9 @@ impl Node {
             hop: Arc::clone(&hop),
             engine,
             clock: Arc::clone(&clock),
-            cpu: cpu.handle().clone(),
+            cpu: cpu.handle(),
             planning: Semaphore::new(threads),
+            room: ResultRoom::new(config.limits.result_bytes_max),
             turn: AtomicU64::new(0),
             tracer: tracer.clone(),
             data: data.clone(),
@@ -323,7 +322,7 @@ impl Node {
             tasks,
             close,
             shutdown: shutdown_seen,
-            cpu: Some(cpu),
+            _cpu: cpu,
             data_remark,
         })
     }
@@ -393,9 +392,34 @@ impl Drop for Node {
     fn drop(&mut self) {
         self.tasks.abort_all();
         self.adopted.end_all();
-        if let Some(cpu) = self.cpu.take() {
-            // A runtime must not wait for its tasks inside another one.
-            cpu.shutdown_background();
+    }
+}
+
+/// The threads that plans run on; they end when it is dropped.
+struct PlanRuntime(Option<tokio::runtime::Runtime>);
+
+impl PlanRuntime {
+    fn start(threads: usize) -> io::Result<PlanRuntime> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(threads.max(PLAN_THREADS_MIN))
+            .thread_name("plan")
+            // A deep plan recurses deeply; see `sql_gate` for what bounds it.
+            .thread_stack_size(16 << 20)
+            .enable_time()
+            .build()?;
+        Ok(PlanRuntime(Some(runtime)))
+    }
+
+    fn handle(&self) -> tokio::runtime::Handle {
+        self.0.as_ref().expect("it is taken only when this is dropped").handle().clone()
+    }
+}
+
+impl Drop for PlanRuntime {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            // A runtime must not wait for its tasks inside another one, where a node starts, fails to, and ends.
+            runtime.shutdown_background();
         }
     }
 }

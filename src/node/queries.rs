@@ -16,7 +16,9 @@ use tokio::sync::{Semaphore, watch};
 use super::data::LocalData;
 use super::log_stream::LogStreams;
 use super::membership::{Membership, NodeOverview};
-use super::query_failure::{expired, plan_failure, read_failure};
+use super::query_failure::{expired, read_failure};
+use super::result_room::ResultRoom;
+use super::settling::Planned;
 use super::trace::Tracer;
 use crate::delivery::QueryId;
 use crate::delivery::chunking::Chunking;
@@ -25,7 +27,7 @@ use crate::engine::coverage::CoverageSink;
 use crate::engine::executor::Clock;
 use crate::engine::hop::Hop;
 use crate::engine::reader::{PinnedPartition, QueryContext};
-use crate::engine::session::{Engine, QueryPlan};
+use crate::engine::session::Engine;
 use crate::engine::stop::StopReason;
 use crate::failure::{Failure, FailureKind};
 use crate::leader::answer::{Footer, QuerySpec, QueryState};
@@ -51,6 +53,7 @@ pub struct Queries {
     /// Where plans run and chunks are encoded.
     pub cpu: Handle,
     pub planning: Semaphore,
+    pub room: ResultRoom,
     pub turn: AtomicU64,
     pub tracer: Tracer,
     pub data: Option<Arc<LocalData>>,
@@ -143,13 +146,9 @@ impl Queries {
         stop: &crate::engine::stop::Stop,
         deadline: Duration,
     ) -> Result<Footer, Failure> {
-        let manifest = self.membership.manifest();
-        self.check_manifest(&manifest, spec)?;
-        let context = self.context(id, spec, stop, deadline, &manifest);
-        let plan = {
-            let _permit = self.planning.acquire().await;
-            self.plan(&context, spec, &manifest).await?
-        };
+        let Planned { manifest, context, plan } = self.settled_plan(id, spec, stop, deadline).await?;
+        // Held until the last row is stored, or the query ends otherwise.
+        let _room = self.room.wait_for(plan.rows_estimate, &plan.schema(), deadline.saturating_sub(self.now())).await;
         let limits = &self.membership.config().limits;
         let chunking = ChunkingParams {
             strategy: Arc::clone(&self.chunking),
@@ -183,18 +182,7 @@ impl Queries {
         Ok(Footer { id, state, rows: 0, elapsed, queued, work, adopted: adopted.into_iter().collect(), coverage })
     }
 
-    fn check_manifest(&self, manifest: &Manifest, spec: &QuerySpec) -> Result<(), Failure> {
-        if manifest.unheard.is_empty() || spec.allow_partial {
-            return Ok(());
-        }
-        let names = manifest.unheard.iter().map(NodeId::as_str).collect::<Vec<_>>().join(", ");
-        let verb = if manifest.unheard.len() == 1 { "has" } else { "have" };
-        let message = format!("{names} {verb} never announced, so nobody knows which dates are missing");
-        let failure = self.fail(FailureKind::Unavailable, "NEVER_ANNOUNCED", message);
-        Err(Failure { node: manifest.unheard.first().cloned(), ..failure })
-    }
-
-    fn context(
+    pub(super) fn context(
         &self,
         id: QueryId,
         spec: &QuerySpec,
@@ -225,23 +213,6 @@ impl Queries {
             deadline,
             sink: Arc::new(CoverageSink::default()),
         })
-    }
-
-    async fn plan(
-        &self,
-        context: &Arc<QueryContext>,
-        spec: &QuerySpec,
-        manifest: &Manifest,
-    ) -> Result<QueryPlan, Failure> {
-        let plan = self.engine.plan(context, &spec.ask, spec.limit).await;
-        let plan = plan.map_err(|error| plan_failure(error, self.me()))?;
-        let touched = |date: &overlay_ingest::Date| plan.partitions.iter().any(|id| id.date == *date);
-        if let Some((date, said)) = manifest.conflicts.iter().find(|(date, _)| touched(date)) {
-            let said = said.iter().map(|(node, id)| format!("{node} says {id}")).collect::<Vec<_>>().join(", ");
-            let message = format!("the nodes disagree about {date}: {said}; run overlay-ingest on the same files");
-            return Err(self.fail(FailureKind::FailedPrecondition, "CONFLICT", message));
-        }
-        Ok(plan)
     }
 
     /// Ends what is overdue; to be called a few times a second.

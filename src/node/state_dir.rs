@@ -13,6 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::routing::NodeId;
+use crate::routing::announcements::INCARNATION_MAX;
 
 const INCARNATION: &str = "incarnation";
 const ADDRESS: &str = "address";
@@ -79,10 +80,11 @@ impl StateDir {
         let path = self.folder.join(INCARNATION);
         let before = match read_bounded(&path)? {
             None => 0,
-            Some(text) => text.trim().parse::<u64>().map_err(|_| StateError::Damaged {
-                path: path.clone(),
-                what: format!("{:?} is not a number", text.chars().take(40).collect::<String>()),
-            })?,
+            Some(text) => {
+                let number = text.trim().parse::<u64>().ok().filter(|number| *number <= INCARNATION_MAX);
+                let what = || format!("{:?} is not a number of starts", text.chars().take(40).collect::<String>());
+                number.ok_or_else(|| StateError::Damaged { path: path.clone(), what: what() })?
+            }
         };
         let next = before + 1;
         self.set_incarnation(next)?;
@@ -190,7 +192,9 @@ mod tests {
         fs::write(root.path().join("f00d/A/list.json"), "[1, 2").unwrap();
         let error = state.load::<Vec<u32>>("list.json").unwrap_err();
         assert!(error.to_string().contains("list.json"), "{error}");
-        fs::write(root.path().join("f00d/A/incarnation"), "x").unwrap();
-        assert!(state.next_incarnation().unwrap_err().to_string().contains("not a number"));
+        for damaged in ["x", "", "-1", "18446744073709551615"] {
+            fs::write(root.path().join("f00d/A/incarnation"), damaged).unwrap();
+            assert!(state.next_incarnation().unwrap_err().to_string().contains("not a number"), "{damaged}");
+        }
     }
 }

@@ -8,6 +8,11 @@
 //! Invariants: per origin the numbers accepted only grow, also past its death, so an old copy still in flight never
 //! revives a node. Each announcement is passed on at most twice by each node (once without the list, once with it), so
 //! flooding ends on any graph. Only configured origins are kept: that, and the transport's message limit, is the bound.
+//!
+//! Nodes believe each other: whoever is configured and reachable is believed in what it says, of others too. What is
+//! guarded against is a fault, not an attack: a wrong number must not silence a node for good. A node that is told a
+//! later number of itself than it gave counts on from there, and its own word stands again within a second or two.
+//! Numbers beyond [`INCARNATION_MAX`], from where nobody could count on, are refused by `transport`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,6 +23,9 @@ use serde::{Deserialize, Serialize};
 
 use super::known::UNLISTED;
 use super::{KnownPartition, Link, NodeId, Placement, Topology};
+
+/// The highest incarnation that is taken from the wire or from disk; half of all numbers are left to count on.
+pub const INCARNATION_MAX: u64 = u64::MAX / 2;
 
 /// How far a node has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use overlay_ingest::{Date, DateRange};
 
 use super::convert_peer::{names, nodes};
-use super::status::{malformed, micros, millis};
+use super::status::{malformed, micros, millis, time_left};
 use super::wire;
 use crate::delivery::QueryId;
 use crate::delivery::encoding::{ChunkMeta, ENCODINGS};
@@ -81,7 +81,7 @@ pub(super) fn spec_from_wire(request: wire::QueryRequest) -> Result<QuerySpec, F
         ask,
         team: (!request.team.is_empty()).then(|| Team::from(request.team.as_str())),
         encoding: encoding_from_wire(request.encoding)?,
-        time_left: (request.time_left_ms > 0).then(|| Duration::from_millis(request.time_left_ms)),
+        time_left: (request.time_left_ms > 0).then(|| time_left(request.time_left_ms)),
         allow_partial: request.allow_partial,
         limit: request.limit,
         cancel_on_disconnect: request.cancel_on_disconnect,

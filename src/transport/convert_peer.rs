@@ -4,17 +4,18 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use overlay_ingest::partition::DAY_BYTES_MAX;
 use overlay_ingest::stats::Bounds;
 use overlay_ingest::{Date, PartitionId, PartitionStats};
 
-use super::status::{malformed, micros, millis};
+use super::status::{malformed, micros, millis, time_left};
 use super::wire;
 use crate::delivery::QueryId;
 use crate::engine::message::{
     BranchFailure, FailureCode, How, NodeInstance, NodeWork, Payload, ScanMessage, ScanRequest, ZoneAnswer,
 };
 use crate::failure::Failure;
-use crate::routing::announcements::{Announcement, Load, NodeState};
+use crate::routing::announcements::{Announcement, INCARNATION_MAX, Load, NodeState};
 use crate::routing::assignment::Order;
 use crate::routing::known::KnownPartition;
 use crate::routing::path::Path;
@@ -105,7 +106,7 @@ pub(super) fn scan_request_from_wire(request: wire::ScanRequest) -> Result<ScanR
         leaf: request.leaf,
         team: (!request.team.is_empty()).then(|| Team::from(request.team.as_str())),
         weight: request.weight,
-        time_left: Duration::from_millis(request.time_left_ms),
+        time_left: time_left(request.time_left_ms),
         hops: nodes(request.hops),
         leader: NodeInstance { id: NodeId::from(request.leader.as_str()), incarnation: request.leader_incarnation },
         orders,
@@ -261,9 +262,22 @@ pub(super) fn announcement_to_wire(announcement: &Announcement) -> wire::Announc
     }
 }
 
+/// The number of a node's start, as far as anybody can count on from it.
+pub(super) fn incarnation(number: u64, node: &str) -> Result<u64, Failure> {
+    if number > INCARNATION_MAX {
+        let node: String = node.chars().take(64).collect();
+        return Err(malformed(format!("{node:?} cannot have started {number} times")));
+    }
+    Ok(number)
+}
+
 pub(super) fn announcement_from_wire(announcement: wire::Announcement) -> Result<Announcement, Failure> {
+    let incarnation = incarnation(announcement.incarnation, &announcement.origin)?;
     let state = STATES.get(announcement.state as usize);
     let load = announcement.load.unwrap_or_default();
+    if !(load.service_ms.is_finite() && load.service_ms >= 0.0) {
+        return Err(malformed(format!("{} ms is no time that a scan takes", load.service_ms)));
+    }
     let known = match announcement.known {
         None => None,
         Some(known) => Some(Arc::new(
@@ -273,8 +287,8 @@ pub(super) fn announcement_from_wire(announcement: wire::Announcement) -> Result
                 .map(|known| {
                     Ok(KnownPartition {
                         id: partition_id(known.partition)?,
-                        csv_bytes: known.csv_bytes,
-                        stats: known.stats.map(stats_from_wire),
+                        csv_bytes: within_a_day(known.csv_bytes, "bytes of CSV")?,
+                        stats: known.stats.map(stats_from_wire).transpose()?,
                     })
                 })
                 .collect::<Result<Vec<_>, Failure>>()?,
@@ -282,7 +296,7 @@ pub(super) fn announcement_from_wire(announcement: wire::Announcement) -> Result
     };
     Ok(Announcement {
         origin: NodeId::from(announcement.origin.as_str()),
-        incarnation: announcement.incarnation,
+        incarnation,
         sequence: announcement.sequence,
         state: *state.ok_or_else(|| malformed(format!("{} is no state of a node", announcement.state)))?,
         links: nodes(announcement.links),
@@ -347,18 +361,38 @@ fn stats_to_wire(stats: &PartitionStats) -> wire::Stats {
     }
 }
 
-fn stats_from_wire(stats: wire::Stats) -> PartitionStats {
-    let floats = |bounds: Option<wire::FloatBounds>| bounds.map(|bounds| Bounds { min: bounds.min, max: bounds.max });
-    let integers = |bounds: Option<wire::IntBounds>| bounds.map(|bounds| Bounds { min: bounds.min, max: bounds.max });
-    PartitionStats {
-        rows: stats.rows,
-        parameters: stats.parameters.map(|names| names.names),
-        utc: integers(stats.utc),
-        latitude: floats(stats.latitude),
-        longitude: floats(stats.longitude),
-        concentration: floats(stats.concentration),
-        raw_concentration: floats(stats.raw_concentration),
-        aqi: integers(stats.aqi),
-        category: integers(stats.category),
+/// Rows and bytes of one partition have the bounds of a day, so that sums over all of them cannot overflow.
+fn within_a_day(number: u64, what: &str) -> Result<u64, Failure> {
+    if number > DAY_BYTES_MAX {
+        return Err(malformed(format!("a partition cannot have {number} {what}; a day has at most {DAY_BYTES_MAX}")));
     }
+    Ok(number)
+}
+
+/// Pruning believes statistics: bounds that are none are refused.
+fn stats_from_wire(stats: wire::Stats) -> Result<PartitionStats, Failure> {
+    let no_bounds = |min: &dyn std::fmt::Display, max: &dyn std::fmt::Display| {
+        malformed(format!("the statistics of a partition go from {min} to {max}"))
+    };
+    let floats = |bounds: Option<wire::FloatBounds>| match bounds {
+        Some(wire::FloatBounds { min, max }) if min <= max => Ok(Some(Bounds { min, max })),
+        Some(bounds) => Err(no_bounds(&bounds.min, &bounds.max)),
+        None => Ok(None),
+    };
+    let integers = |bounds: Option<wire::IntBounds>| match bounds {
+        Some(wire::IntBounds { min, max }) if min <= max => Ok(Some(Bounds { min, max })),
+        Some(bounds) => Err(no_bounds(&bounds.min, &bounds.max)),
+        None => Ok(None),
+    };
+    Ok(PartitionStats {
+        rows: within_a_day(stats.rows, "rows")?,
+        parameters: stats.parameters.map(|names| names.names),
+        utc: integers(stats.utc)?,
+        latitude: floats(stats.latitude)?,
+        longitude: floats(stats.longitude)?,
+        concentration: floats(stats.concentration)?,
+        raw_concentration: floats(stats.raw_concentration)?,
+        aqi: integers(stats.aqi)?,
+        category: integers(stats.category)?,
+    })
 }

@@ -13,7 +13,8 @@ use tonic::transport::{Channel, Endpoint, Uri};
 
 use super::connector::SharedConnector;
 use super::convert_peer::{
-    announcement_from_wire, announcement_to_wire, names, nodes, scan_message_from_wire, scan_request_to_wire,
+    announcement_from_wire, announcement_to_wire, incarnation, names, nodes, scan_message_from_wire,
+    scan_request_to_wire,
 };
 use super::convert_trace::{trace_hop_from_wire, trace_request_to_wire};
 use super::services::{Hello, HelloAnswer, LinkKind, News, NewsAnswer};
@@ -97,7 +98,7 @@ impl PeerLink {
         Ok(HelloAnswer {
             process_id: NodeId::from(reply.process_id.as_str()),
             incarnation: reply.incarnation,
-            newest_incarnation: reply.newest_incarnation,
+            newest_incarnation: incarnation(reply.newest_incarnation, "this node")?,
             nonce: reply.nonce,
         })
     }

@@ -72,7 +72,13 @@ pub(super) fn from_status(status: &Status) -> Failure {
     if message.is_empty() {
         message = status.code().description().to_owned();
     }
-    let kind = if timed_out(status) { FailureKind::DeadlineExceeded } else { kind(status.code()) };
+    let kind = if timed_out(status) {
+        FailureKind::DeadlineExceeded
+    } else if broke(status) {
+        FailureKind::Unavailable
+    } else {
+        kind(status.code())
+    };
     let mut failure = Failure::new(kind, "", message);
     if let Some(info) = details.error_info() {
         failure.reason.clone_from(&info.reason);
@@ -100,6 +106,12 @@ fn timed_out(status: &Status) -> bool {
     false
 }
 
+/// Whether the connection broke under the call. HTTP/2 then says how the stream ended (reset, cancelled, a protocol
+/// error) as if the other end had meant it; what the other end says in words has no source on this side.
+fn broke(status: &Status) -> bool {
+    matches!(status.code(), Code::Internal | Code::Cancelled) && status.source().is_some()
+}
+
 fn join(route: &[NodeId]) -> String {
     route.iter().map(NodeId::as_str).collect::<Vec<_>>().join(" ")
 }
@@ -108,6 +120,15 @@ fn join(route: &[NodeId]) -> String {
 pub(super) fn millis(time: Duration) -> u64 {
     let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     if time.is_zero() { 0 } else { millis.max(1) }
+}
+
+/// The most time a query or scan has, whatever is asked: about 32 years. gRPC cannot write times that are much longer,
+/// and clocks cannot add them.
+const TIME_LEFT_MAX: Duration = Duration::from_secs(1_000_000_000);
+
+/// A time left, as sent.
+pub(super) fn time_left(millis: u64) -> Duration {
+    Duration::from_millis(millis).min(TIME_LEFT_MAX)
 }
 
 /// A time in whole microseconds.
