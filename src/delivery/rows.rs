@@ -98,6 +98,12 @@ impl Rows {
         slices
     }
 
+    /// The first place from `offset` on where a batch ends, if there is one.
+    pub fn first_batch_end(&self, offset: u64) -> Option<u64> {
+        let first = self.batches.partition_point(|kept| kept.end < offset);
+        self.batches.get(first).map(|kept| kept.end)
+    }
+
     /// Frees the batches that lie wholly before `offset`.
     pub fn release_before(&mut self, offset: u64) {
         while let Some(kept) = self.batches.pop_front_if(|kept| kept.end <= offset) {

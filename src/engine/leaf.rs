@@ -20,6 +20,8 @@ use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Par
 use futures::stream;
 use overlay_ingest::PartitionId;
 
+use super::conjunction::{Conjunction, Term};
+use super::message::ScanPath;
 use super::reader::{LeafSpec, QueryContext, Reader};
 
 /// A scan of the table wherever it lies.
@@ -67,6 +69,24 @@ impl OverlayScanExec {
         &self.pruned
     }
 
+    /// How a zone that its bounds leave open is decided.
+    fn path_name(&self, predicate: &Arc<dyn PhysicalExpr>) -> &'static str {
+        let schema = &self.context.hop.schema;
+        let reference = self.context.scan_path == ScanPath::Reference;
+        match Conjunction::of(predicate, schema).filter(|_| !reference) {
+            None => "datafusion",
+            Some(conjunction) => {
+                let name = |term: &Term| match term {
+                    Term::Number { column, .. } | Term::Text { column, .. } => schema.field(*column).name().clone(),
+                };
+                let names: Vec<String> = conjunction.terms.iter().map(name).collect();
+                let is_counted = names.iter().all(|name| ["parameter", "concentration"].contains(&name.as_str()));
+                let may_count = self.context.scan_path == ScanPath::Any && self.spec.projection.is_empty();
+                if is_counted && may_count { "index" } else { "comparisons" }
+            }
+        }
+    }
+
     /// Rows of the partitions that are read, where all are known.
     pub fn rows_estimate(&self) -> Option<u64> {
         self.spec.partitions.iter().map(|partition| partition.stats.as_ref().map(|stats| stats.rows)).sum()
@@ -85,7 +105,7 @@ impl DisplayAs for OverlayScanExec {
             columns.join(", ")
         )?;
         if let Some(predicate) = &self.predicate {
-            write!(f, ", predicate={predicate}, path=datafusion")?;
+            write!(f, ", predicate={predicate}, path={}", self.path_name(predicate))?;
         }
         if let Some(limit) = self.spec.limit {
             write!(f, ", limit={limit}")?;

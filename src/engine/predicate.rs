@@ -1,9 +1,9 @@
 //! Predicates: how they cross the wire, and how a node applies one to its zones.
 //!
 //! A predicate is a DataFusion physical expression over the whole table. DataFusion evaluates it, here as anywhere
-//! else; pruning with it is DataFusion's as well, over our statistics.
+//! else, and prunes with it over our statistics; but where it is a [`Conjunction`], plain comparisons do both.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
 use arrow::compute::{filter_record_batch, prep_null_mask_filter};
@@ -18,6 +18,10 @@ use datafusion_proto::physical_plan::from_proto::parse_physical_expr;
 use datafusion_proto::physical_plan::to_proto::serialize_physical_expr;
 use datafusion_proto::protobuf::PhysicalExprNode;
 use prost::Message;
+
+use super::conjunction::Conjunction;
+use super::message::ScanPath;
+use super::typed_zones::{ResolvedTerms, TypedZones};
 
 /// The predicate in the form that crosses the wire.
 pub fn encode(predicate: &Arc<dyn PhysicalExpr>) -> Result<Vec<u8>> {
@@ -36,8 +40,13 @@ pub fn decode(bytes: &[u8], functions: &TaskContext, schema: &Schema) -> Result<
 /// A predicate and projection, ready to be applied to zones.
 pub struct ZoneFilter {
     predicate: Option<Arc<dyn PhysicalExpr>>,
-    pruning: Option<PruningPredicate>,
+    /// The predicate as plain comparisons, where it is of that form and the path allows it.
+    conjunction: Option<Conjunction>,
+    /// Made when it is first asked for: plain comparisons do without.
+    pruning: OnceLock<Option<PruningPredicate>>,
+    schema: SchemaRef,
     projection: Vec<usize>,
+    path: ScanPath,
 }
 
 impl ZoneFilter {
@@ -46,17 +55,40 @@ impl ZoneFilter {
         predicate: Option<Arc<dyn PhysicalExpr>>,
         projection: Vec<usize>,
         schema: &SchemaRef,
+        path: ScanPath,
     ) -> Result<ZoneFilter> {
         if let Some(column) = projection.iter().find(|column| **column >= schema.fields().len()) {
             return Err(DataFusionError::Plan(format!("no column {column} in a table of {}", schema.fields().len())));
         }
-        let pruning = predicate.as_ref().and_then(|predicate| pruning(predicate, schema));
-        Ok(ZoneFilter { predicate, pruning, projection })
+        let conjunction = match (&predicate, path) {
+            (_, ScanPath::Reference) => None,
+            (None, _) => Some(Conjunction::default()),
+            (Some(predicate), _) => Conjunction::of(predicate, schema),
+        };
+        let pruning = OnceLock::new();
+        Ok(ZoneFilter { predicate, conjunction, pruning, schema: Arc::clone(schema), projection, path })
     }
 
     /// For each container whether it may hold a matching row.
     pub fn may_match(&self, statistics: &dyn PruningStatistics) -> Vec<bool> {
-        prune(self.pruning.as_ref(), statistics)
+        let pruning =
+            self.pruning.get_or_init(|| self.predicate.as_ref().and_then(|predicate| pruning(predicate, &self.schema)));
+        prune(pruning.as_ref(), statistics)
+    }
+
+    /// The predicate as it reads in this partition, if plain comparisons decide it there.
+    pub fn resolve<'a>(&self, zones: &'a TypedZones) -> Option<ResolvedTerms<'a>> {
+        zones.resolve(self.conjunction.as_ref()?)
+    }
+
+    /// Whether only the number of rows is wanted.
+    pub fn counts_only(&self) -> bool {
+        self.projection.is_empty()
+    }
+
+    /// Whether counts that were kept beside the rows may answer.
+    pub fn may_use_index(&self) -> bool {
+        self.path == ScanPath::Any
     }
 
     /// The matching rows of a zone, at most `limit` of them, projected; and how many rows matched in all.
@@ -71,6 +103,18 @@ impl ZoneFilter {
             .ok_or_else(|| DataFusionError::Plan(format!("a predicate must be boolean, not {}", mask.data_type())))?;
         let mask = if mask.null_count() > 0 { prep_null_mask_filter(mask) } else { mask.clone() };
         Ok(Matches { rows: mask.true_count(), kept: Some(mask), projected })
+    }
+
+    /// The same by plain comparisons of the conditions that the zone's bounds left open.
+    pub fn apply_typed(&self, zone: &RecordBatch, terms: &ResolvedTerms<'_>, open: &[usize]) -> Result<Matches> {
+        let Some(mask) = terms.mask(zone, open) else { return self.apply(zone) };
+        let mask = BooleanArray::new(mask, None);
+        Ok(Matches { rows: mask.true_count(), kept: Some(mask), projected: zone.project(&self.projection)? })
+    }
+
+    /// Every row of a zone whose bounds say that all of them match.
+    pub fn apply_to_all(&self, zone: &RecordBatch) -> Result<Matches> {
+        Ok(Matches { rows: zone.num_rows(), kept: None, projected: zone.project(&self.projection)? })
     }
 
     /// Columns that the predicate or the projection touches, by position.

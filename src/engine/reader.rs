@@ -18,7 +18,7 @@ use super::acceptance::{Acceptance, Interest, Violation};
 use super::coverage::{CoverageSink, Gap, LeafEnd, Outcome};
 use super::hop::{Hop, ScanStream};
 use super::message::{
-    BranchFailure, FailureCode, How, NodeInstance, NodeWork, Payload, ScanMessage, ScanRequest, ZoneAnswer,
+    BranchFailure, FailureCode, How, NodeInstance, NodeWork, Payload, ScanMessage, ScanPath, ScanRequest, ZoneAnswer,
 };
 use super::scan::Output;
 use super::stop::{Stop, StopReason};
@@ -67,6 +67,7 @@ pub struct QueryContext {
     /// When the query's time is over, on the hop's clock.
     pub deadline: std::time::Duration,
     pub sink: Arc<CoverageSink>,
+    pub scan_path: ScanPath,
 }
 
 impl fmt::Debug for QueryContext {
@@ -265,6 +266,7 @@ impl Reader {
             projection: self.spec.projection.clone(),
             predicate: self.spec.predicate.clone(),
             limit: self.acceptance.rows_left(),
+            scan_path: self.context.scan_path,
         };
         // A flag of its own: dropping this attempt's stream ends this attempt's jobs, not the query.
         self.running = Some(self.context.hop.run(request, Stop::default(), Output::Batches));

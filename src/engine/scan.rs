@@ -2,7 +2,8 @@
 //!
 //! A query keeps about twice as many jobs in flight as the pool has threads, so that no query fills the pool's
 //! queue. Jobs never block; their results are taken in the order of the zones. A job that is lost or panics is an
-//! error of its zone, never the end of the stream. Cancel is noticed between two zones.
+//! error of its zone, never the end of the stream. Cancel is noticed between two zones. A zone that its bounds or its
+//! index decide is told without a job.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use super::message::{How, Payload, ZoneAnswer};
 use super::predicate::ZoneFilter;
 use super::stop::Stop;
 use super::store::HeldPartition;
+use super::typed_zones::Verdict;
 use crate::delivery::encoding::checksum;
 use crate::delivery::encoding::zone::encode_batch;
 use crate::routing::NodeId;
@@ -80,12 +82,30 @@ pub struct ScanJobs {
 
 /// What came of one zone.
 pub enum ZoneOutcome {
-    /// One answer, in one part or more, and the time that it took.
+    /// One zone that was looked at, in one part or more, and the time that it took; or several that needed no look.
     Answered(Vec<ZoneAnswer>, Duration),
     /// The limit was reached before, or the scan stopped: nothing is known of this zone.
     Skipped(PartitionId),
     /// The zone could not be scanned.
     Failed(PartitionId, String),
+}
+
+/// What is to be done for a zone.
+enum Task {
+    /// Told without a job.
+    Told(ZoneOutcome),
+    /// Looked at by a job.
+    Scan { asked: PartitionId, held: Arc<HeldPartition>, zone: u32, look: Look },
+}
+
+/// Which rows of a zone are looked at.
+enum Look {
+    /// DataFusion evaluates the predicate.
+    Evaluate,
+    /// These conditions are compared.
+    Compare(Vec<usize>),
+    /// None: the bounds say that every row matches.
+    TakeAll,
 }
 
 impl ScanJobs {
@@ -96,29 +116,18 @@ impl ScanJobs {
     ) -> impl Stream<Item = ZoneOutcome> + Send {
         let in_flight = self.pool.width() * 2;
         let jobs = Arc::new(self);
-        let zones = stream::iter(partitions).flat_map({
+        let tasks = stream::iter(partitions).flat_map({
             let jobs = Arc::clone(&jobs);
-            move |(asked, held, wanted)| {
-                let may_match = jobs.filter.may_match(&held.map);
-                let wanted = wanted.unwrap_or_else(|| (0..held.zones.len() as u32).collect());
-                stream::iter(wanted).map(move |zone| {
-                    let may_match = may_match.get(zone as usize).copied().unwrap_or(true);
-                    (asked, Arc::clone(&held), zone, may_match)
-                })
-            }
+            move |(asked, held, wanted)| stream::iter(jobs.tasks(asked, &held, wanted))
         });
-        zones
-            .map(move |(asked, held, zone, may_match)| {
+        tasks
+            .map(move |task| {
+                let (asked, held, zone, look) = match task {
+                    Task::Told(outcome) => return Either::Left(std::future::ready(outcome)),
+                    Task::Scan { asked, held, zone, look } => (asked, held, zone, look),
+                };
                 if jobs.stop.reason().is_some() || jobs.remaining.exhausted() {
                     return Either::Left(std::future::ready(ZoneOutcome::Skipped(asked)));
-                }
-                let Some(entry) = held.zones.get(zone as usize) else {
-                    let why = format!("no zone {zone} in a partition of {}", held.zones.len());
-                    return Either::Left(std::future::ready(ZoneOutcome::Failed(asked, why)));
-                };
-                if !may_match {
-                    let answer = jobs.answer(asked, &held, zone, How::ZoneMap, entry.batch.num_rows() as u64);
-                    return Either::Left(std::future::ready(ZoneOutcome::Answered(vec![answer], Duration::ZERO)));
                 }
                 let (sender, receiver) = oneshot::channel();
                 let job = Arc::clone(&jobs);
@@ -127,7 +136,7 @@ impl ScanJobs {
                     if sender.is_closed() {
                         return;
                     }
-                    let scanned = catch_unwind(AssertUnwindSafe(|| job.scan_zone(asked, &held, zone)))
+                    let scanned = catch_unwind(AssertUnwindSafe(|| job.scan_zone(asked, &held, zone, &look)))
                         .unwrap_or_else(|_| ZoneOutcome::Failed(asked, "a scan job panicked".into()));
                     // The receiver may be gone by now; then nobody wants the rows.
                     let _ = sender.send(scanned);
@@ -137,6 +146,65 @@ impl ScanJobs {
                 })
             })
             .buffered(in_flight)
+    }
+
+    /// What is to be done for a partition. Zones that need no look are told together: a selective query has many.
+    fn tasks(&self, asked: PartitionId, held: &Arc<HeldPartition>, wanted: Option<Vec<u32>>) -> Vec<Task> {
+        if self.stop.reason().is_some() || self.remaining.exhausted() {
+            return vec![Task::Told(ZoneOutcome::Skipped(asked))];
+        }
+        let wanted = wanted.unwrap_or_else(|| (0..held.zones.len() as u32).collect());
+        let terms = self.filter.resolve(&held.typed);
+        let may_match = if terms.is_none() { self.filter.may_match(&held.map) } else { Vec::new() };
+        let mut told = Vec::new();
+        let mut tasks = Vec::new();
+        for zone in wanted {
+            let Some(entry) = held.zones.get(zone as usize) else {
+                let why = format!("no zone {zone} in a partition of {}", held.zones.len());
+                tasks.push(Task::Told(ZoneOutcome::Failed(asked, why)));
+                continue;
+            };
+            let rows = entry.batch.num_rows() as u64;
+            let mut tell = |how: How, matched: u64| {
+                told.push(ZoneAnswer { rows: matched, ..self.answer(asked, held, zone, how, rows) });
+            };
+            let look = match &terms {
+                None if may_match.get(zone as usize).copied().unwrap_or(true) => Look::Evaluate,
+                None => {
+                    tell(How::ZoneMap, 0);
+                    continue;
+                }
+                Some(terms) => match terms.verdict(zone as usize) {
+                    Verdict::NoRow => {
+                        tell(How::ZoneMap, 0);
+                        continue;
+                    }
+                    Verdict::EveryRow if self.may_tell_counts() => {
+                        tell(How::ZoneMap, rows);
+                        continue;
+                    }
+                    Verdict::EveryRow => Look::TakeAll,
+                    Verdict::Open(open) => {
+                        let may_count = self.may_tell_counts() && self.filter.may_use_index();
+                        if let Some(count) = may_count.then(|| terms.count(zone as usize, &open)).flatten() {
+                            tell(How::Index, count);
+                            continue;
+                        }
+                        Look::Compare(open)
+                    }
+                },
+            };
+            tasks.push(Task::Scan { asked, held: Arc::clone(held), zone, look });
+        }
+        if !told.is_empty() {
+            tasks.insert(0, Task::Told(ZoneOutcome::Answered(told, Duration::ZERO)));
+        }
+        tasks
+    }
+
+    /// Whether a count without a look at rows is an answer: no row is wanted, and no limit has to be shared.
+    fn may_tell_counts(&self) -> bool {
+        self.filter.counts_only() && self.remaining.left().is_none()
     }
 
     fn answer(&self, asked: PartitionId, held: &HeldPartition, zone: u32, how: How, rows_scanned: u64) -> ZoneAnswer {
@@ -159,12 +227,12 @@ impl ScanJobs {
         }
     }
 
-    fn scan_zone(&self, asked: PartitionId, held: &HeldPartition, zone: u32) -> ZoneOutcome {
+    fn scan_zone(&self, asked: PartitionId, held: &HeldPartition, zone: u32, look: &Look) -> ZoneOutcome {
         if self.stop.reason().is_some() || self.remaining.exhausted() {
             return ZoneOutcome::Skipped(asked);
         }
         let start = (self.clock)();
-        match self.filter_zone(asked, held, zone) {
+        match self.filter_zone(asked, held, zone, look) {
             Ok(Some(answers)) => ZoneOutcome::Answered(answers, (self.clock)().saturating_sub(start)),
             Ok(None) => ZoneOutcome::Skipped(asked),
             Err(error) => ZoneOutcome::Failed(asked, format!("zone {zone}: {error}")),
@@ -176,9 +244,14 @@ impl ScanJobs {
         asked: PartitionId,
         held: &HeldPartition,
         zone: u32,
+        look: &Look,
     ) -> Result<Option<Vec<ZoneAnswer>>, Box<dyn std::error::Error + Send + Sync>> {
         let batch = &held.zones[zone as usize].batch;
-        let matches = self.filter.apply(batch)?;
+        let matches = match (look, self.filter.resolve(&held.typed)) {
+            (Look::Compare(open), Some(terms)) => self.filter.apply_typed(batch, &terms, open)?,
+            (Look::TakeAll, _) => self.filter.apply_to_all(batch)?,
+            _ => self.filter.apply(batch)?,
+        };
         let matched = matches.rows as u64;
         let rows = self.remaining.take(matched);
         if rows == 0 && matched > 0 {
@@ -227,7 +300,7 @@ impl ScanJobs {
                     rows: rows as u64,
                     // Billed once, with the first part.
                     bytes_scanned: if part == 0 { answer.bytes_scanned } else { 0 },
-                    payload: Payload::Ipc { xxh3: checksum(&bytes), bytes },
+                    payload: Payload::Ipc { xxh3: checksum(&bytes), bytes: bytes.into() },
                     ..answer.clone()
                 })
             })

@@ -10,6 +10,7 @@ use arrow::array::RecordBatch;
 use overlay_ingest::{Partition, PartitionId, PartitionStats};
 
 use super::statistics::ZoneMap;
+use super::typed_zones::TypedZones;
 
 /// A run of rows of one partition. It carries its own name, so that what is scanned can be compared with what was
 /// asked for.
@@ -26,6 +27,8 @@ pub struct HeldPartition {
     pub id: PartitionId,
     pub zones: Vec<Zone>,
     pub map: ZoneMap,
+    /// The same and more, for predicates that plain comparisons decide.
+    pub typed: TypedZones,
     pub stats: PartitionStats,
     /// Bytes of the CSV files it came from.
     pub csv_bytes: u64,
@@ -47,6 +50,7 @@ impl HeldPartition {
         HeldPartition {
             id: partition.id,
             map: ZoneMap::of(&zones),
+            typed: TypedZones::of(&zones),
             zones,
             stats: partition.stats.clone(),
             csv_bytes: partition.csv_bytes,

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use bytes::Bytes;
 use serde::Serialize;
 
 use crate::delivery::QueryId;
@@ -164,7 +165,7 @@ impl Footer {
 pub struct ChunkMessage {
     pub chunks: Vec<ChunkMeta>,
     /// In the query's encoding.
-    pub data: Vec<u8>,
+    pub data: Bytes,
     /// xxh3 of `data`.
     pub checksum: u64,
     /// A gap was known when this was sent.

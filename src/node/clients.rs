@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures::stream::{self, BoxStream};
 use futures::{FutureExt, StreamExt};
 use tokio::sync::watch;
@@ -162,7 +163,15 @@ impl Queries {
         let encoded = self.cpu.spawn(async move { encoding.message(&chunks, &schema) }).await;
         let (data, metas) =
             encoded.map_err(|error| self.encode_failure(&error))?.map_err(|error| self.encode_failure(&error))?;
-        Ok(ChunkMessage { chunks: metas, checksum: checksum(&data), data, partial, schema: head, total_chunks, footer })
+        Ok(ChunkMessage {
+            chunks: metas,
+            checksum: checksum(&data),
+            data: data.into(),
+            partial,
+            schema: head,
+            total_chunks,
+            footer,
+        })
     }
 
     fn encode_failure(&self, error: &dyn std::error::Error) -> Failure {
@@ -268,7 +277,7 @@ impl ClientService for Clients {
             {
                 let message = ChunkMessage {
                     chunks: Vec::new(),
-                    data: Vec::new(),
+                    data: Bytes::new(),
                     checksum: checksum(&[]),
                     partial: !footer.coverage.is_complete(),
                     schema: Vec::new(),

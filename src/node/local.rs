@@ -21,7 +21,7 @@ use crate::delivery::QueryId;
 use crate::engine::coverage::CoverageSink;
 use crate::engine::executor::{Clock, RayonPool};
 use crate::engine::hop::{Hop, RemoteError, RemoteScan};
-use crate::engine::message::{FailureCode, NodeInstance, ScanMessage, ScanRequest};
+use crate::engine::message::{FailureCode, NodeInstance, ScanMessage, ScanPath, ScanRequest};
 use crate::engine::reader::{Overview, PinnedPartition, QueryContext};
 use crate::engine::session::{Ask, Engine};
 use crate::engine::stop::Stop;
@@ -91,6 +91,18 @@ impl LocalOverlay {
         ask: &Ask,
         limit: Option<u64>,
         deadline: Duration,
+        each: impl FnMut(&SchemaRef, Option<RecordBatch>) -> Result<(), Failure>,
+    ) -> Result<Footer, Failure> {
+        self.answer_over(ScanPath::Any, ask, limit, deadline, each).await
+    }
+
+    /// The same by a given way to the rows.
+    pub async fn answer_over(
+        &self,
+        scan_path: ScanPath,
+        ask: &Ask,
+        limit: Option<u64>,
+        deadline: Duration,
         mut each: impl FnMut(&SchemaRef, Option<RecordBatch>) -> Result<(), Failure>,
     ) -> Result<Footer, Failure> {
         let me = &self.hop.me;
@@ -110,6 +122,7 @@ impl LocalOverlay {
             stop: Stop::default(),
             deadline: start + deadline,
             sink: Arc::new(CoverageSink::default()),
+            scan_path,
         });
         let plan = self.engine.plan(&context, ask, limit).await.map_err(|error| plan_failure(error, me))?;
         let schema = plan.schema();

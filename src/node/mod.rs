@@ -4,7 +4,7 @@
 
 mod adopted;
 mod clients;
-mod data;
+pub mod data;
 mod links;
 mod loading;
 pub mod local;

@@ -100,4 +100,11 @@ pub fn disk_space(path: &Path) -> io::Result<Option<DiskSpace>> {
         let _ = path;
         Ok(None)
     }
+
+/// The bytes of memory that a process has resident, where the system tells: on Linux.
+pub fn resident_bytes(pid: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kibibytes.checked_mul(1024)
 }

@@ -24,6 +24,7 @@ use crate::delivery::result::ChunkingParams;
 use crate::engine::coverage::CoverageSink;
 use crate::engine::executor::Clock;
 use crate::engine::hop::Hop;
+use crate::engine::message::ScanPath;
 use crate::engine::reader::{PinnedPartition, QueryContext};
 use crate::engine::session::{Engine, QueryPlan};
 use crate::engine::stop::StopReason;
@@ -224,6 +225,7 @@ impl Queries {
             stop: stop.clone(),
             deadline,
             sink: Arc::new(CoverageSink::default()),
+            scan_path: ScanPath::Any,
         })
     }
 

@@ -154,6 +154,7 @@ pub(super) fn batch_to_wire(message: ChunkMessage) -> wire::ChunkBatch {
         partial: message.partial,
         footer: message.footer.map(footer_to_wire),
         schema: message.schema,
+        uid: String::new(),
     }
 }
 

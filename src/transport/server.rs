@@ -195,6 +195,16 @@ impl Overlay for ClientWire {
         Ok(Response::new(messages.map(|message| message.map(batch_to_wire).map_err(to_status)).boxed()))
     }
 
+    type AskStream = WireStream<wire::ChunkBatch>;
+
+    async fn ask(&self, request: Request<wire::QueryRequest>) -> Result<Response<Self::AskStream>, Status> {
+        let spec = spec_from_wire(request.into_inner()).map_err(to_status)?;
+        let id = self.0.submit(spec).await.map_err(to_status)?.id;
+        let opened = wire::ChunkBatch { uid: id.to_string(), ..wire::ChunkBatch::default() };
+        let messages = self.0.stream(id, 0, None).map(|message| message.map(batch_to_wire).map_err(to_status));
+        Ok(Response::new(stream::iter([Ok(opened)]).chain(messages).boxed()))
+    }
+
     async fn cancel(&self, request: Request<wire::CancelRequest>) -> Result<Response<wire::CancelReply>, Status> {
         let id = query_id(&request.into_inner().uid).map_err(to_status)?;
         let before = self.0.cancel(id).map_err(to_status)?;

@@ -13,7 +13,7 @@ use fastrand::Rng;
 use futures::StreamExt;
 use overlay::delivery::QueryId;
 use overlay::engine::coverage::Outcome;
-use overlay::engine::message::{NodeInstance, ScanMessage, ScanRequest};
+use overlay::engine::message::{NodeInstance, ScanMessage, ScanPath, ScanRequest};
 use overlay::engine::reader::{ReadError, Reader};
 use overlay::engine::scan::Output;
 use overlay::engine::session::Engine;
@@ -184,6 +184,7 @@ async fn read_naively(world: &World) -> Vec<i64> {
             projection: vec![0],
             predicate: Vec::new(),
             limit: None,
+            scan_path: ScanPath::Any,
         };
         let mut messages = world.hops[&world.reader].run(request, Stop::default(), Output::Ipc);
         wanted.clear();

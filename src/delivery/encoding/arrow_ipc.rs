@@ -1,6 +1,8 @@
 //! `arrow_ipc`: a message is one Arrow IPC stream (schema, dictionaries, one record batch per chunk, end mark).
 
-use arrow::array::RecordBatch;
+use std::sync::Arc;
+
+use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::buffer::Buffer;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
@@ -11,6 +13,9 @@ use super::{ChunkMeta, DecodeError, EncodeError, Encoding, check_counts, compact
 use crate::delivery::{Chunk, columns};
 
 const NAME: &str = "arrow_ipc";
+
+/// A chunk of so many rows carries dictionaries of its own without a noticeable cost.
+const LARGE_ROWS: usize = 1_000;
 
 pub(super) struct ArrowIpc;
 
@@ -38,13 +43,24 @@ impl Encoding for ArrowIpc {
 fn write_chunks(chunks: &[Chunk], schema: &SchemaRef) -> Result<(Vec<u8>, Vec<ChunkMeta>), ArrowError> {
     assert!(!chunks.is_empty(), "a message without a chunk");
     let pieces: Vec<RecordBatch> = chunks.iter().flat_map(|chunk| chunk.pieces.iter().cloned()).collect();
-    let all = compact::join(&pieces, schema)?;
-    let mut writer = StreamWriter::try_new(Vec::new(), schema)?;
+    // Small chunks share dictionaries. Large ones that came in one piece each bring their own instead: to make one of
+    // several costs a look at every text, a second copy of a text in the message costs next to nothing.
+    let apart = chunks.iter().all(|chunk| chunk.pieces.len() == 1 && (chunk.rows() >= LARGE_ROWS || chunk.is_last));
+    let all = if apart { RecordBatch::new_empty(Arc::clone(schema)) } else { compact::join(&pieces, schema)? };
+    let bytes = packing::arrow_bytes(&pieces) as usize;
+    let mut writer = StreamWriter::try_new(Vec::with_capacity(bytes + bytes / 8 + 4096), schema)?;
     let mut metas = Vec::with_capacity(chunks.len());
     let (mut rows_before, mut bytes_before) = (0, 0);
     for chunk in chunks {
         let rows = chunk.rows();
-        writer.write(&compact::slice(&all, rows_before, rows))?;
+        match chunk.pieces.as_slice() {
+            [piece] if apart => {
+                let options = RecordBatchOptions::new().with_row_count(Some(rows));
+                let own = RecordBatch::try_new_with_options(Arc::clone(schema), piece.columns().to_vec(), &options)?;
+                writer.write(&compact::slice(&compact::trim(&own)?, 0, rows))?;
+            }
+            _ => writer.write(&compact::slice(&all, rows_before, rows))?,
+        }
         rows_before += rows;
         let bytes = (writer.get_ref().len() - bytes_before) as u64;
         bytes_before = writer.get_ref().len();
@@ -59,10 +75,10 @@ fn write_chunks(chunks: &[Chunk], schema: &SchemaRef) -> Result<(Vec<u8>, Vec<Ch
 
 /// One batch as a stream of its own.
 pub(super) fn write_batch(batch: &RecordBatch) -> Result<Vec<u8>, ArrowError> {
-    let schema = batch.schema();
-    let joined = compact::join(std::slice::from_ref(batch), &schema)?;
-    let mut writer = StreamWriter::try_new(Vec::new(), &schema)?;
-    writer.write(&compact::slice(&joined, 0, joined.num_rows()))?;
+    let trimmed = compact::trim(batch)?;
+    let bytes = packing::arrow_bytes(std::slice::from_ref(&trimmed)) as usize;
+    let mut writer = StreamWriter::try_new(Vec::with_capacity(bytes + bytes / 8 + 4096), &batch.schema())?;
+    writer.write(&compact::slice(&trimmed, 0, trimmed.num_rows()))?;
     writer.into_inner()
 }
 
