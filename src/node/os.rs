@@ -100,6 +100,7 @@ pub fn disk_space(path: &Path) -> io::Result<Option<DiskSpace>> {
         let _ = path;
         Ok(None)
     }
+}
 
 /// The bytes of memory that a process has resident, where the system tells: on Linux.
 pub fn resident_bytes(pid: u32) -> Option<u64> {
