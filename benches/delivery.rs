@@ -44,7 +44,7 @@ pub fn bench(criterion: &mut Criterion) {
         group.finish();
 
         let mut group = criterion.benchmark_group("encoding");
-        let chunk = Chunk { index: 0, pieces: vec![zone.clone()], is_last: true };
+        let chunk = Chunk { index: 0, pieces: vec![zone.clone()], ipc: None, is_last: true };
         for line in ENCODINGS {
             let encoding = (line.make)();
             let (bytes, metas) = encoding.message(std::slice::from_ref(&chunk), &zone.schema()).expect("it is encoded");

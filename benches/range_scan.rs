@@ -6,9 +6,8 @@ use std::time::Duration;
 use criterion::{BenchmarkId, Criterion, Throughput};
 use overlay::engine::filter::RangeFilter;
 use overlay::engine::message::ScanPath;
-use overlay::engine::plain::spell_out_all;
 use overlay::engine::session::Ask;
-use overlay::node::local::LocalOverlay;
+use overlay::node::local::{LocalOverlay, Way};
 
 pub fn bench(criterion: &mut Criterion) {
     let runtime = tokio::runtime::Runtime::new().expect("threads can be started");
@@ -21,12 +20,13 @@ pub fn bench(criterion: &mut Criterion) {
     for data in super::data::all() {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         let local = LocalOverlay::open(&data.config(folder.path(), 0)).expect("the cache can be loaded");
-        let ask = |ask: &Ask, path: ScanPath| {
+        let ask = |ask: &Ask, scan_path: ScanPath, plain_texts: bool| {
             let mut batches = Vec::new();
-            let answered = local.answer_over(path, ask, None, Duration::from_secs(60), |_, batch| {
-                batches.extend(batch);
-                Ok(())
-            });
+            let answered =
+                local.answer_by(Way { scan_path, plain_texts }, ask, None, Duration::from_secs(60), |_, batch| {
+                    batches.extend(batch);
+                    Ok(())
+                });
             runtime.block_on(answered).expect("it is answered");
             batches
         };
@@ -35,14 +35,14 @@ pub fn bench(criterion: &mut Criterion) {
             [("index", ScanPath::Any), ("compare", ScanPath::NoIndex), ("datafusion", ScanPath::Reference)]
         {
             let id = BenchmarkId::new(format!("count by {name}"), data.name);
-            group.bench_function(id, |bencher| bencher.iter(|| ask(&count, path)));
+            group.bench_function(id, |bencher| bencher.iter(|| ask(&count, path, false)));
         }
         for (name, path) in [("compare", ScanPath::Any), ("datafusion", ScanPath::Reference)] {
             let id = BenchmarkId::new(format!("rows by {name}"), data.name);
-            group.bench_function(id, |bencher| bencher.iter(|| ask(&rows, path)));
+            group.bench_function(id, |bencher| bencher.iter(|| ask(&rows, path, false)));
         }
         group.bench_function(BenchmarkId::new("rows in plain types", data.name), |bencher| {
-            bencher.iter(|| spell_out_all(&ask(&rows, ScanPath::Any)).expect("texts can be spelled out"));
+            bencher.iter(|| ask(&rows, ScanPath::Any, true));
         });
     }
     group.finish();

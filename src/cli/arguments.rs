@@ -443,6 +443,9 @@ pub struct AnswerArgs {
     /// No footer
     #[arg(short, long)]
     pub quiet: bool,
+    /// A longer footer: time by stage, and rows, bytes and time by node
+    #[arg(short, long, conflicts_with = "quiet")]
+    pub verbose: bool,
 }
 
 fn seconds(text: &str) -> Result<f64, String> {

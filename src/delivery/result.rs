@@ -17,12 +17,12 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
-use super::Gone;
 use super::chunk::{Chunk, ChunkState};
 use super::chunking::{Chunking, ChunkingInput};
 use super::columns::{self, OtherColumns};
 use super::reading_speed::ReadingSpeed;
 use super::rows::Rows;
+use super::{Arrived, Gone};
 
 /// How a result is cut.
 #[derive(Clone)]
@@ -107,9 +107,10 @@ impl ResultBuffer {
     /// its own rows are counted.
     ///
     /// Errors: the batch has other columns, or the result has ended; nothing is appended then.
-    pub fn append(&mut self, batch: RecordBatch) -> Result<(), NotAccepted> {
-        self.accepts(&batch)?;
-        self.rows.append(batch);
+    pub fn append(&mut self, arrived: impl Into<Arrived>) -> Result<(), NotAccepted> {
+        let arrived = arrived.into();
+        self.accepts(&arrived.batch)?;
+        self.rows.append(arrived);
         Ok(())
     }
 
@@ -273,7 +274,8 @@ impl ResultBuffer {
         }
         let (start, end) = (self.start_of(index), self.start_of(index + 1));
         let is_last = self.is_cut_to_the_end() && index + 1 == self.ends.len() as u64;
-        Some(Chunk { index, pieces: self.rows.slices(start, end), is_last })
+        let ipc = self.rows.ipc_of(start, end);
+        Some(Chunk { index, pieces: self.rows.slices(start, end), ipc, is_last })
     }
 }
 

@@ -1,7 +1,7 @@
 //! Counts the rows of a range straight from a cache on disk, where nothing is loaded.
 //!
-//! Partitions that their statistics rule out are not opened. The others are loaded whole and counted as a scan would
-//! count them.
+//! The manifest's statistics rule partitions out, and the counts that the cache keeps answer for the others, so that no
+//! partition is opened. A day without counts is loaded whole and counted as a scan would count it.
 
 use std::path::Path;
 
@@ -17,8 +17,24 @@ use super::typed_zones::Verdict;
 /// at. Fails like [`Cache::open`] and [`Cache::load`].
 pub fn count_in_cache(cache: &Path, filter: &RangeFilter) -> Result<u64, Error> {
     let cache = Cache::open(cache)?;
-    let counts = cache.manifest().partitions.par_iter().map(|entry| count_in_partition(&cache, entry, filter));
-    counts.sum()
+    let kept = cache.counts()?;
+    let wanted = filter.parameter.as_ref().map(|parameter| parameter.to_lowercase());
+    let is_wanted = |parameter: &str| wanted.as_ref().is_none_or(|wanted| parameter.to_lowercase() == *wanted);
+    let range = filter.min.is_some() || filter.max.is_some();
+    let mut rows = 0;
+    let mut unknown = Vec::new();
+    for entry in &cache.manifest().partitions {
+        // Without a range rows count that have no concentration.
+        let day = kept.as_ref().filter(|_| range).and_then(|kept| kept.day(&entry.id));
+        let (min, max) = (filter.min.unwrap_or(f64::NEG_INFINITY), filter.max.unwrap_or(f64::INFINITY));
+        match day.and_then(|day| day.rows(is_wanted, min, max)) {
+            Some(counted) => rows += counted,
+            None => unknown.push(entry),
+        }
+    }
+    let scanned: u64 =
+        unknown.par_iter().map(|entry| count_in_partition(&cache, entry, filter)).sum::<Result<_, _>>()?;
+    Ok(rows + scanned)
 }
 
 fn count_in_partition(cache: &Cache, entry: &PartitionEntry, filter: &RangeFilter) -> Result<u64, Error> {
@@ -41,8 +57,8 @@ fn count_in_partition(cache: &Cache, entry: &PartitionEntry, filter: &RangeFilte
     let Some(terms) = held.typed.resolve(&conjunction) else { return Ok(0) };
     let count = |(position, zone): (usize, &super::store::Zone)| match terms.verdict(position) {
         Verdict::NoRow => 0,
-        Verdict::EveryRow => zone.batch.num_rows() as u64,
-        Verdict::Open(open) => terms.mask(&zone.batch, &open).map_or(0, |mask| mask.count_set_bits() as u64),
+        Verdict::EveryRow => zone.rows.len() as u64,
+        Verdict::Open(open) => terms.mask(&zone.rows, &open).map_or(0, |mask| mask.count_set_bits() as u64),
     };
     Ok(held.zones.iter().enumerate().map(count).sum())
 }

@@ -1,6 +1,6 @@
 //! The engine: what a node holds, how it is scanned, and how a query reads it wherever it lies.
 //!
-//! - [`store`] holds partitions as Arrow, cut into zones, with a zone map.
+//! - [`store`] holds partitions, cut into zones, with a zone map; [`zone_rows`] says in which form.
 //! - [`scan`] turns held zones into answers, many small jobs on the executor that it is given.
 //! - [`conjunction`], [`typed_zones`] and [`count_index`] are the fast way to the rows of simple predicates.
 //! - [`hop`] runs one `Scan`: this node's own partitions, and a branch for each next hop.
@@ -34,3 +34,4 @@ pub mod stop;
 pub mod store;
 pub mod table;
 pub mod typed_zones;
+pub mod zone_rows;

@@ -9,7 +9,6 @@ use arrow::array::{ArrayRef, AsArray, RecordBatch, RecordBatchOptions, StringVie
 use arrow::compute::take;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
-use rayon::prelude::*;
 
 /// The schema with plain texts in place of dictionaries of texts.
 pub fn plain_schema(schema: &SchemaRef) -> SchemaRef {
@@ -27,19 +26,15 @@ fn is_text_dictionary(data_type: &DataType) -> bool {
     matches!(data_type, DataType::Dictionary(_, values) if **values == DataType::Utf8)
 }
 
-/// The same rows in plain types.
+/// The same rows in plain types; as they are if there is no dictionary among them.
 pub fn spell_out(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
-    let columns = batch.columns().iter().map(spell_out_column).collect::<Result<Vec<_>, _>>()?;
+    let columns = batch.columns().iter().map(plain_column).collect::<Result<Vec<_>, _>>()?;
     let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
     RecordBatch::try_new_with_options(plain_schema(&batch.schema()), columns, &options)
 }
 
-/// Many batches, on all cores.
-pub fn spell_out_all(batches: &[RecordBatch]) -> Result<Vec<RecordBatch>, ArrowError> {
-    batches.par_iter().map(spell_out).collect()
-}
-
-fn spell_out_column(column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+/// One column in plain types.
+pub fn plain_column(column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
     if !is_text_dictionary(column.data_type()) {
         return Ok(Arc::clone(column));
     }

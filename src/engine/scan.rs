@@ -1,4 +1,4 @@
-//! Scans zones that this node holds: one small job a zone, on the pool passed in.
+//! Scans zones that this node holds: small jobs of one zone or a few, on the pool passed in.
 //!
 //! A query keeps about twice as many jobs in flight as the pool has threads, so that no query fills the pool's
 //! queue. Jobs never block; their results are taken in the order of the zones. A job that is lost or panics is an
@@ -18,10 +18,11 @@ use tokio::sync::oneshot;
 
 use super::executor::{Clock, ScanPool};
 use super::message::{How, Payload, ZoneAnswer};
-use super::predicate::ZoneFilter;
+use super::predicate::{Matches, ZoneFilter};
 use super::stop::Stop;
 use super::store::HeldPartition;
 use super::typed_zones::Verdict;
+use super::zone_rows::ZoneRows;
 use crate::delivery::encoding::checksum;
 use crate::delivery::encoding::zone::encode_batch;
 use crate::routing::NodeId;
@@ -63,6 +64,8 @@ impl Remaining {
 pub enum Output {
     /// The reader is in this process.
     Batches,
+    /// The reader is in this process and knows no dictionaries.
+    Plain,
     /// The rows go on to another node.
     Ipc,
 }
@@ -94,8 +97,8 @@ pub enum ZoneOutcome {
 enum Task {
     /// Told without a job.
     Told(ZoneOutcome),
-    /// Looked at by a job.
-    Scan { asked: PartitionId, held: Arc<HeldPartition>, zone: u32, look: Look },
+    /// Looked at by one job, one after the other.
+    Scan { asked: PartitionId, held: Arc<HeldPartition>, zones: Vec<(u32, Look)> },
 }
 
 /// Which rows of a zone are looked at.
@@ -122,12 +125,12 @@ impl ScanJobs {
         });
         tasks
             .map(move |task| {
-                let (asked, held, zone, look) = match task {
-                    Task::Told(outcome) => return Either::Left(std::future::ready(outcome)),
-                    Task::Scan { asked, held, zone, look } => (asked, held, zone, look),
+                let (asked, held, zones) = match task {
+                    Task::Told(outcome) => return Either::Left(std::future::ready(vec![outcome])),
+                    Task::Scan { asked, held, zones } => (asked, held, zones),
                 };
                 if jobs.stop.reason().is_some() || jobs.remaining.exhausted() {
-                    return Either::Left(std::future::ready(ZoneOutcome::Skipped(asked)));
+                    return Either::Left(std::future::ready(vec![ZoneOutcome::Skipped(asked)]));
                 }
                 let (sender, receiver) = oneshot::channel();
                 let job = Arc::clone(&jobs);
@@ -136,16 +139,19 @@ impl ScanJobs {
                     if sender.is_closed() {
                         return;
                     }
-                    let scanned = catch_unwind(AssertUnwindSafe(|| job.scan_zone(asked, &held, zone, &look)))
-                        .unwrap_or_else(|_| ZoneOutcome::Failed(asked, "a scan job panicked".into()));
+                    let scanned = zones.iter().map(|(zone, look)| {
+                        catch_unwind(AssertUnwindSafe(|| job.scan_zone(asked, &held, *zone, look)))
+                            .unwrap_or_else(|_| ZoneOutcome::Failed(asked, "a scan job panicked".into()))
+                    });
                     // The receiver may be gone by now; then nobody wants the rows.
-                    let _ = sender.send(scanned);
+                    let _ = sender.send(scanned.collect());
                 }));
                 Either::Right(async move {
-                    receiver.await.unwrap_or_else(|_| ZoneOutcome::Failed(asked, "a scan job was lost".into()))
+                    receiver.await.unwrap_or_else(|_| vec![ZoneOutcome::Failed(asked, "a scan job was lost".into())])
                 })
             })
             .buffered(in_flight)
+            .flat_map(stream::iter)
     }
 
     /// What is to be done for a partition. Zones that need no look are told together: a selective query has many.
@@ -164,7 +170,7 @@ impl ScanJobs {
                 tasks.push(Task::Told(ZoneOutcome::Failed(asked, why)));
                 continue;
             };
-            let rows = entry.batch.num_rows() as u64;
+            let rows = entry.rows.len() as u64;
             let mut tell = |how: How, matched: u64| {
                 told.push(ZoneAnswer { rows: matched, ..self.answer(asked, held, zone, how, rows) });
             };
@@ -194,12 +200,24 @@ impl ScanJobs {
                     }
                 },
             };
-            tasks.push(Task::Scan { asked, held: Arc::clone(held), zone, look });
+            match tasks.last_mut() {
+                Some(Task::Scan { zones, .. }) if zones.len() < self.zones_per_job() => zones.push((zone, look)),
+                _ => tasks.push(Task::Scan { asked, held: Arc::clone(held), zones: vec![(zone, look)] }),
+            }
         }
         if !told.is_empty() {
             tasks.insert(0, Task::Told(ZoneOutcome::Answered(told, Duration::ZERO)));
         }
         tasks
+    }
+
+    /// To hand a job over and take its result costs as much as comparing a zone: where rows need not be on their way to
+    /// another node at once, a job takes several. Fewer: more hand-overs. More: worse shared among threads.
+    fn zones_per_job(&self) -> usize {
+        match self.output {
+            Output::Ipc if !self.filter.counts_only() => 1,
+            _ => 4,
+        }
     }
 
     /// Whether a count without a look at rows is an answer: no row is wanted, and no limit has to be shared.
@@ -246,29 +264,30 @@ impl ScanJobs {
         zone: u32,
         look: &Look,
     ) -> Result<Option<Vec<ZoneAnswer>>, Box<dyn std::error::Error + Send + Sync>> {
-        let batch = &held.zones[zone as usize].batch;
+        let zone_rows = &held.zones[zone as usize].rows;
         let matches = match (look, self.filter.resolve(&held.typed)) {
-            (Look::Compare(open), Some(terms)) => self.filter.apply_typed(batch, &terms, open)?,
-            (Look::TakeAll, _) => self.filter.apply_to_all(batch)?,
-            _ => self.filter.apply(batch)?,
+            (Look::Compare(open), Some(terms)) => self.filter.apply_typed(zone_rows, &terms, open)?,
+            (Look::TakeAll, _) => Matches::all(zone_rows),
+            _ => self.filter.apply(zone_rows)?,
         };
         let matched = matches.rows as u64;
         let rows = self.remaining.take(matched);
         if rows == 0 && matched > 0 {
             return Ok(None);
         }
-        let mut answer = self.answer(asked, held, zone, How::Scanned, batch.num_rows() as u64);
-        answer.bytes_scanned = column_bytes(batch, self.filter.columns());
+        let mut answer = self.answer(asked, held, zone, How::Scanned, zone_rows.len() as u64);
+        answer.bytes_scanned = column_bytes(zone_rows, self.filter.columns());
         answer.rows = rows;
         answer.cut = rows < matched;
         if rows == 0 {
             return Ok(Some(vec![answer]));
         }
-        let batch = matches.take(rows as usize)?;
+        let plain = self.output == Output::Plain;
+        let batch = self.filter.take(zone_rows, &matches, rows as usize, plain)?;
         if batch.num_columns() == 0 {
             return Ok(Some(vec![answer]));
         }
-        if self.output == Output::Batches {
+        if self.output != Output::Ipc {
             answer.payload = Payload::Batch(batch);
             return Ok(Some(vec![answer]));
         }
@@ -308,14 +327,14 @@ impl ScanJobs {
     }
 }
 
-/// Bytes of the columns' values; dictionaries, which many zones share, are left out.
-fn column_bytes(batch: &RecordBatch, columns: impl Iterator<Item = usize>) -> u64 {
+/// Bytes of the columns' values in the table's types; dictionaries, which many zones share, are left out.
+fn column_bytes(rows: &ZoneRows, columns: impl Iterator<Item = usize>) -> u64 {
     let width = |column: usize| {
-        let data_type = batch.column(column).data_type();
+        let data_type = rows.schema().field(column).data_type();
         match data_type {
             arrow::datatypes::DataType::Dictionary(key, _) => key.primitive_width().unwrap_or(0),
             other => other.primitive_width().unwrap_or(0),
         }
     };
-    columns.map(|column| (width(column) * batch.num_rows()) as u64).sum()
+    columns.map(|column| (width(column) * rows.len()) as u64).sum()
 }

@@ -17,7 +17,7 @@ use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
 use datafusion::execution::object_store::ObjectStoreRegistry;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
-use datafusion::execution::{SendableRecordBatchStream, SessionState, SessionStateBuilder, TaskContext};
+use datafusion::execution::{SessionState, SessionStateBuilder, TaskContext};
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder, col};
 use datafusion::physical_plan::joins::{
     CrossJoinExec, HashJoinExec, NestedLoopJoinExec, SortMergeJoinExec, SymmetricHashJoinExec,
@@ -26,6 +26,8 @@ use datafusion::physical_plan::sorts::sort::SortExec;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::parser::Statement;
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
 use object_store::ObjectStore;
 use overlay_ingest::{PartitionId, observations};
 
@@ -36,6 +38,7 @@ use super::reader::QueryContext;
 use super::short_plan::ShortPlanner;
 use super::sql_gate::{self, SqlRefused};
 use super::table::OverlayTable;
+use crate::delivery::Arrived;
 
 /// What a client asks.
 #[derive(Debug, Clone, PartialEq)]
@@ -253,9 +256,13 @@ impl QueryPlan {
         self.plan.schema()
     }
 
-    /// Starts the plan on the current runtime.
-    pub fn execute(&self) -> Result<SendableRecordBatchStream> {
-        execute_stream(Arc::clone(&self.plan), Arc::clone(&self.task))
+    /// Starts the plan on the current runtime. A plan that is nothing but a leaf gives its rows as they came.
+    pub fn execute(&self) -> Result<BoxStream<'static, Result<Arrived>>> {
+        if let Some(leaf) = self.plan.downcast_ref::<OverlayScanExec>() {
+            return Ok(leaf.arrivals());
+        }
+        let batches = execute_stream(Arc::clone(&self.plan), Arc::clone(&self.task))?;
+        Ok(batches.map_ok(Arrived::from).boxed())
     }
 }
 

@@ -32,6 +32,7 @@ use arrow::datatypes::SchemaRef;
 use super::conjunction::Conjunction;
 use super::filter::RangeFilter;
 use super::leaf::OverlayScanExec;
+use super::plain::plain_schema;
 use super::predicate;
 use super::reader::{LeafSpec, PinnedPartition, QueryContext};
 use super::row_count::RowCountExec;
@@ -163,10 +164,14 @@ impl ShortPlanner {
         };
         let (keep, pruned): (Vec<&PinnedPartition>, Vec<&PinnedPartition>) =
             context.partitions.iter().partition(may_match);
+        let mut schema = Arc::new(self.schema.project(&projection).ok()?);
+        if context.plain_texts {
+            schema = plain_schema(&schema);
+        }
         let spec = LeafSpec {
             leaf: 0,
             partitions: keep.into_iter().cloned().collect(),
-            schema: Arc::new(self.schema.project(&projection).ok()?),
+            schema,
             predicate: predicate.as_ref().map(predicate::encode).transpose().ok()?.unwrap_or_default(),
             projection: projection.clone(),
             limit,

@@ -15,6 +15,7 @@ use arrow::datatypes::{
 use super::conjunction::{Conjunction, Term, order_key};
 use super::count_index::CountIndex;
 use super::store::Zone;
+use super::zone_rows::{ColumnOfZone, ZoneRows, expand};
 
 /// The zones of one partition.
 #[derive(Debug)]
@@ -76,20 +77,21 @@ impl TypedZones {
         let Some(first) = zones.first() else {
             return TypedZones { bounds: vec![], texts: vec![], counts: vec![], counted: None, rows: vec![] };
         };
-        let schema = first.batch.schema();
-        let column = |index: usize| zones.iter().map(move |zone| zone.batch.column(index));
+        let schema = Arc::clone(first.rows.schema());
+        let batches: Vec<RecordBatch> = zones.iter().map(Zone::batch).collect();
+        let column = |index: usize| batches.iter().map(move |batch| batch.column(index));
         let columns = 0..schema.fields().len();
         let counted = schema.index_of("parameter").ok().zip(schema.index_of("concentration").ok());
-        let counts = zones.iter().map(|zone| {
+        let counts = batches.iter().map(|batch| {
             let (texts, numbers) = counted?;
-            CountIndex::of(zone.batch.column(texts), zone.batch.column(numbers))
+            CountIndex::of(batch.column(texts), batch.column(numbers))
         });
         TypedZones {
             bounds: columns.clone().map(|index| column(index).map(bounds_of).collect()).collect(),
             texts: columns.map(|index| shared_texts(column(index))).collect(),
             counts: counts.collect(),
             counted,
-            rows: zones.iter().map(|zone| zone.batch.num_rows()).collect(),
+            rows: zones.iter().map(|zone| zone.rows.len()).collect(),
         }
     }
 
@@ -179,17 +181,20 @@ impl ResolvedTerms<'_> {
     }
 
     /// Which rows of a zone meet the open conditions. `None` for a type that is not compared here.
-    pub fn mask(&self, batch: &RecordBatch, open: &[usize]) -> Option<BooleanBuffer> {
+    pub fn mask(&self, rows: &ZoneRows, open: &[usize]) -> Option<BooleanBuffer> {
         let mut mask: Option<BooleanBuffer> = None;
         for position in open {
             let term = &self.terms[*position];
-            let own = term.mask(batch.column(term.column()))?;
+            let own = match rows.column(term.column()) {
+                ColumnOfZone::Rows(values) => term.mask(&values)?,
+                ColumnOfZone::Runs(values, lengths) => expand(&term.mask(&values)?, &lengths),
+            };
             mask = Some(match mask {
                 None => own,
                 Some(before) => &before & &own,
             });
         }
-        Some(mask.unwrap_or_else(|| BooleanBuffer::new_set(batch.num_rows())))
+        Some(mask.unwrap_or_else(|| BooleanBuffer::new_set(rows.len())))
     }
 }
 

@@ -142,6 +142,8 @@ pub struct Footer {
     pub elapsed: Duration,
     /// Of that, in the queue.
     pub queued: Duration,
+    /// Of that, for the plan.
+    pub planned: Duration,
     pub work: Vec<NodeWork>,
     /// Links on the routes that are not in the configuration.
     pub adopted: Vec<Link>,

@@ -30,6 +30,8 @@ use crate::transport::services::{ClientService, LogsAsked};
 
 /// How often a waiting reader shows that it is still there, well within `idle_s`.
 const TOUCH_INTERVAL: Duration = Duration::from_secs(2);
+/// A message of no more bytes is encoded by the thread that sends it: that takes less than to hand it to another.
+const ENCODED_HERE_BYTES: u64 = 32 << 10;
 /// A query's text parts beyond the SQL statement.
 const NAME_BYTES_MAX: usize = 256;
 
@@ -160,18 +162,15 @@ impl Queries {
         }
         let head =
             if with_schema { encode_schema(&schema).map_err(|error| self.encode_failure(&error))? } else { Vec::new() };
-        let encoded = self.cpu.spawn(async move { encoding.message(&chunks, &schema) }).await;
+        let bytes: u64 = chunks.iter().map(|chunk| encoding.estimate(chunk)).sum();
+        let is_quick = bytes <= ENCODED_HERE_BYTES || matches!(chunks.as_slice(), [one] if encoding.is_ready(one));
+        let encoded = match is_quick {
+            true => Ok(encoding.message(&chunks, &schema)),
+            false => self.cpu.spawn(async move { encoding.message(&chunks, &schema) }).await,
+        };
         let (data, metas) =
             encoded.map_err(|error| self.encode_failure(&error))?.map_err(|error| self.encode_failure(&error))?;
-        Ok(ChunkMessage {
-            chunks: metas,
-            checksum: checksum(&data),
-            data: data.into(),
-            partial,
-            schema: head,
-            total_chunks,
-            footer,
-        })
+        Ok(ChunkMessage { chunks: metas, checksum: checksum(&data), data, partial, schema: head, total_chunks, footer })
     }
 
     fn encode_failure(&self, error: &dyn std::error::Error) -> Failure {

@@ -147,10 +147,12 @@ impl Queries {
         let manifest = self.membership.manifest();
         self.check_manifest(&manifest, spec)?;
         let context = self.context(id, spec, stop, deadline, &manifest);
+        let planning_since = self.now();
         let plan = {
             let _permit = self.planning.acquire().await;
             self.plan(&context, spec, &manifest).await?
         };
+        let planned = self.now().saturating_sub(planning_since);
         let limits = &self.membership.config().limits;
         let chunking = ChunkingParams {
             strategy: Arc::clone(&self.chunking),
@@ -161,10 +163,10 @@ impl Queries {
         };
         self.desk().open_result(id, plan.schema(), chunking, self.now())?;
         let mut batches = plan.execute().map_err(|error| read_failure(&error, self.me()))?;
-        while let Some(batch) = batches.next().await {
-            let batch = batch.map_err(|error| read_failure(&error, self.me()))?;
-            if batch.num_rows() > 0 {
-                self.desk().append(id, batch, context.sink.has_gaps())?;
+        while let Some(arrived) = batches.next().await {
+            let arrived = arrived.map_err(|error| read_failure(&error, self.me()))?;
+            if arrived.batch.num_rows() > 0 {
+                self.desk().append(id, arrived, context.sink.has_gaps())?;
             }
         }
         // Leaves report when they are dropped, so the stream goes first.
@@ -181,7 +183,8 @@ impl Queries {
             .filter(|link| !configured.contains(link))
             .collect();
         let (elapsed, queued) = (Duration::ZERO, Duration::ZERO);
-        Ok(Footer { id, state, rows: 0, elapsed, queued, work, adopted: adopted.into_iter().collect(), coverage })
+        let adopted = adopted.into_iter().collect();
+        Ok(Footer { id, state, rows: 0, elapsed, queued, planned, work, adopted, coverage })
     }
 
     fn check_manifest(&self, manifest: &Manifest, spec: &QuerySpec) -> Result<(), Failure> {
@@ -226,6 +229,7 @@ impl Queries {
             deadline,
             sink: Arc::new(CoverageSink::default()),
             scan_path: ScanPath::Any,
+            plain_texts: false,
         })
     }
 

@@ -70,7 +70,7 @@ const DAMAGES: &[Damage] = &[
     },
     Damage {
         name: "rows of a zone are gone",
-        apply: |store, ids| change_zones(store, ids, |zones| zones[2].batch = zones[2].batch.slice(0, 63)),
+        apply: |store, ids| change_zones(store, ids, |zones| zones[2].rows = zones[2].rows.slice(0, 63)),
     },
     Damage {
         name: "a zone is there twice",

@@ -62,7 +62,7 @@ async fn check(seed: u64, engine: &Engine) -> End {
     let (mut rows, mut error) = (Vec::new(), None);
     while let Some(batch) = reader.next().await {
         match batch {
-            Ok(batch) => rows.extend(values(&batch)),
+            Ok(arrived) => rows.extend(values(&arrived.batch)),
             Err(failed) => error = Some(failed),
         }
     }
@@ -150,7 +150,7 @@ async fn without_faults_every_answer_is_complete() {
         let (mut rows, mut failed) = (Vec::new(), false);
         while let Some(batch) = reader.next().await {
             match batch {
-                Ok(batch) => rows.extend(values(&batch)),
+                Ok(arrived) => rows.extend(values(&arrived.batch)),
                 Err(_) => failed = true,
             }
         }

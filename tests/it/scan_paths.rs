@@ -122,13 +122,14 @@ impl Alone {
             deadline: HOUR,
             sink: Arc::new(CoverageSink::default()),
             scan_path,
+            plain_texts: false,
         });
         let plan = self.engine.plan(&context, &Ask::Sql(sql.to_owned()), None).await;
         let plan = plan.map_err(|error| error.to_string())?;
         let mut stream = plan.execute().map_err(|error| error.to_string())?;
         let mut rows = Vec::new();
         while let Some(batch) = stream.next().await {
-            let batch = batch.map_err(|error| error.to_string())?;
+            let batch = batch.map_err(|error| error.to_string())?.batch;
             let options = FormatOptions::default().with_null("null");
             let columns: Vec<ArrayFormatter> = batch
                 .columns()

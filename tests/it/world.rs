@@ -205,7 +205,7 @@ fn held(id: PartitionId, rows: &[i64], zone_rows: usize, schema: &SchemaRef) -> 
         batches.push(batch(&[]));
     }
     let zones = batches.into_iter().enumerate();
-    let zones: Vec<Zone> = zones.map(|(index, batch)| Zone { partition: id, index: index as u32, batch }).collect();
+    let zones: Vec<Zone> = zones.map(|(index, batch)| Zone::new(id, index as u32, &batch)).collect();
     let typed = TypedZones::of(&zones);
     HeldPartition { id, map: ZoneMap::of(&zones), typed, zones, stats: stats(rows.len()), csv_bytes: 0 }
 }
@@ -256,6 +256,7 @@ impl World {
             deadline: HOUR,
             sink,
             scan_path: ScanPath::Any,
+            plain_texts: false,
         })
     }
 

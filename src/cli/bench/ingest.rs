@@ -68,7 +68,7 @@ pub fn csv_to_memory(days: &Days) -> Result<Measured, CliError> {
     }
     let ms = millis(start);
     let held = store.ids().into_iter().filter_map(|id| store.get(&id));
-    let tenths = held.flat_map(|held| held.zones.iter().map(|zone| tenths(&zone.batch)).collect::<Vec<_>>()).sum();
+    let tenths = held.flat_map(|held| held.zones.iter().map(|zone| tenths(&zone.batch())).collect::<Vec<_>>()).sum();
     Ok(Measured { ms, rows: store.rows(), tenths: Some(tenths), path: None })
 }
 

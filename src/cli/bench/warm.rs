@@ -16,10 +16,9 @@ use crate::cli::target;
 use crate::config::Config;
 use crate::engine::filter::RangeFilter;
 use crate::engine::message::ScanPath;
-use crate::engine::plain;
 use crate::engine::session::Ask;
 use crate::failure::Failure;
-use crate::node::local::LocalOverlay;
+use crate::node::local::{LocalOverlay, Way};
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -38,10 +37,11 @@ impl Loaded {
 
     /// SQL to a number; without `index`, every zone that its zone map does not rule out is scanned.
     pub fn count(&self, range: &RangeFilter, index: bool) -> Result<Measured, CliError> {
-        let path = if index { ScanPath::Any } else { ScanPath::NoIndex };
+        let scan_path = if index { ScanPath::Any } else { ScanPath::NoIndex };
+        let way = Way { scan_path, ..Way::default() };
         let ask = |range: &RangeFilter| Ask::Sql(count_sql(&self.table, range));
         let count = |ask: &Ask| -> Result<u64, CliError> {
-            let batches = self.ask(ask, path)?;
+            let batches = self.ask(ask, way)?;
             let counted = batches.first().and_then(|batch| batch.column(0).as_primitive_opt::<Int64Type>());
             let counted = counted.filter(|counted| counted.len() == 1).map(|counted| counted.value(0));
             let counted = counted.and_then(|counted| u64::try_from(counted).ok());
@@ -59,8 +59,7 @@ impl Loaded {
     /// Every column of the matching rows, texts spelled out.
     pub fn rows(&self, range: &RangeFilter) -> Result<Measured, CliError> {
         let rows = |range: &RangeFilter| -> Result<Vec<RecordBatch>, CliError> {
-            let batches = self.ask(&Ask::Range(range.clone()), ScanPath::Any)?;
-            plain::spell_out_all(&batches).map_err(|error| CliError::caused(Exit::FAILED, "rows", &error))
+            self.ask(&Ask::Range(range.clone()), Way { plain_texts: true, ..Way::default() })
         };
         for other in others(range) {
             rows(&other)?;
@@ -76,9 +75,9 @@ impl Loaded {
         })
     }
 
-    fn ask(&self, ask: &Ask, path: ScanPath) -> Result<Vec<RecordBatch>, CliError> {
+    fn ask(&self, ask: &Ask, way: Way) -> Result<Vec<RecordBatch>, CliError> {
         let mut batches = Vec::new();
-        let answered = self.local.answer_over(path, ask, None, DEADLINE, |_, batch| {
+        let answered = self.local.answer_by(way, ask, None, DEADLINE, |_, batch| {
             batches.extend(batch);
             Ok::<(), Failure>(())
         });

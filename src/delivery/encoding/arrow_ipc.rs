@@ -8,6 +8,7 @@ use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use arrow::ipc::reader::StreamDecoder;
 use arrow::ipc::writer::StreamWriter;
+use bytes::Bytes;
 
 use super::{ChunkMeta, DecodeError, EncodeError, Encoding, check_counts, compact, packing, without_panic};
 use crate::delivery::{Chunk, columns};
@@ -24,8 +25,18 @@ impl Encoding for ArrowIpc {
         NAME
     }
 
-    fn message(&self, chunks: &[Chunk], schema: &SchemaRef) -> Result<(Vec<u8>, Vec<ChunkMeta>), EncodeError> {
-        write_chunks(chunks, schema).map_err(|source| EncodeError { encoding: NAME, source })
+    fn message(&self, chunks: &[Chunk], schema: &SchemaRef) -> Result<(Bytes, Vec<ChunkMeta>), EncodeError> {
+        if let [Chunk { index, ipc: Some(ipc), is_last, pieces }] = chunks {
+            let rows = pieces.iter().map(|piece| piece.num_rows() as u64).sum();
+            let meta = ChunkMeta { index: *index, rows, is_last: *is_last, bytes: ipc.len() as u64 };
+            return Ok((ipc.clone(), vec![meta]));
+        }
+        let written = write_chunks(chunks, schema).map_err(|source| EncodeError { encoding: NAME, source })?;
+        Ok((written.0.into(), written.1))
+    }
+
+    fn is_ready(&self, chunk: &Chunk) -> bool {
+        chunk.ipc.is_some()
     }
 
     fn decode(&self, bytes: &[u8], metas: &[ChunkMeta], schema: &SchemaRef) -> Result<Vec<RecordBatch>, DecodeError> {
@@ -83,17 +94,22 @@ pub(super) fn write_batch(batch: &RecordBatch) -> Result<Vec<u8>, ArrowError> {
 }
 
 /// A stream's schema and all its batches. The stream must be whole: without its end mark it was cut off.
+pub(super) fn read_stream(bytes: &[u8]) -> Result<(SchemaRef, Vec<RecordBatch>), DecodeError> {
+    // This copy also brings the values into the alignment that makes them usable in place.
+    read_buffer(Buffer::from(bytes))
+}
+
+/// The same; the batches lie within the buffer.
 ///
 /// The push decoder is used because it takes lengths from the bytes at hand; the pulling reader would first allocate
 /// whatever a damaged length says.
-pub(super) fn read_stream(bytes: &[u8]) -> Result<(SchemaRef, Vec<RecordBatch>), DecodeError> {
+pub(super) fn read_buffer(bytes: Buffer) -> Result<(SchemaRef, Vec<RecordBatch>), DecodeError> {
     const END_MARK: [u8; 8] = [0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0];
-    without_panic(NAME, bytes, || {
+    without_panic(NAME, &bytes, || {
         if !bytes.ends_with(&END_MARK) {
             return Err(ArrowError::IpcError("the end mark is missing".to_owned()));
         }
-        // This copy also brings the values into the alignment that makes them usable in place.
-        let mut rest = Buffer::from(bytes);
+        let mut rest = bytes.clone();
         let mut decoder = StreamDecoder::new();
         let mut batches = Vec::new();
         while !rest.is_empty() {
