@@ -163,8 +163,7 @@ impl Queries {
         let head =
             if with_schema { encode_schema(&schema).map_err(|error| self.encode_failure(&error))? } else { Vec::new() };
         let bytes: u64 = chunks.iter().map(|chunk| encoding.estimate(chunk)).sum();
-        let is_quick = bytes <= ENCODED_HERE_BYTES || matches!(chunks.as_slice(), [one] if encoding.is_ready(one));
-        let encoded = match is_quick {
+        let encoded = match bytes <= ENCODED_HERE_BYTES {
             true => Ok(encoding.message(&chunks, &schema)),
             false => self.cpu.spawn(async move { encoding.message(&chunks, &schema) }).await,
         };

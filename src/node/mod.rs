@@ -4,7 +4,7 @@
 
 mod adopted;
 mod clients;
-pub mod data;
+mod data;
 mod links;
 mod loading;
 pub mod local;

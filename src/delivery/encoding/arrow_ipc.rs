@@ -15,6 +15,9 @@ use crate::delivery::{Chunk, columns};
 
 const NAME: &str = "arrow_ipc";
 
+/// What every stream ends with; without it the stream was cut off.
+const END_MARK: [u8; 8] = [0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0];
+
 /// A chunk of so many rows carries dictionaries of its own without a noticeable cost.
 const LARGE_ROWS: usize = 1_000;
 
@@ -26,17 +29,11 @@ impl Encoding for ArrowIpc {
     }
 
     fn message(&self, chunks: &[Chunk], schema: &SchemaRef) -> Result<(Bytes, Vec<ChunkMeta>), EncodeError> {
-        if let [Chunk { index, ipc: Some(ipc), is_last, pieces }] = chunks {
-            let rows = pieces.iter().map(|piece| piece.num_rows() as u64).sum();
-            let meta = ChunkMeta { index: *index, rows, is_last: *is_last, bytes: ipc.len() as u64 };
-            return Ok((ipc.clone(), vec![meta]));
+        if let Some(spliced) = splice(chunks) {
+            return Ok(spliced);
         }
         let written = write_chunks(chunks, schema).map_err(|source| EncodeError { encoding: NAME, source })?;
         Ok((written.0.into(), written.1))
-    }
-
-    fn is_ready(&self, chunk: &Chunk) -> bool {
-        chunk.ipc.is_some()
     }
 
     fn decode(&self, bytes: &[u8], metas: &[ChunkMeta], schema: &SchemaRef) -> Result<Vec<RecordBatch>, DecodeError> {
@@ -49,6 +46,40 @@ impl Encoding for ArrowIpc {
     fn estimate(&self, chunk: &Chunk) -> u64 {
         packing::arrow_bytes(&chunk.pieces)
     }
+}
+
+/// Chunks that all came as streams of their own, as one stream: the schema once, then of each its dictionaries, which
+/// take the place of those before, and its batch. `None` if one did not come so, or has another schema.
+fn splice(chunks: &[Chunk]) -> Option<(Bytes, Vec<ChunkMeta>)> {
+    let streams = chunks.iter().map(|chunk| chunk.ipc.as_ref()).collect::<Option<Vec<&Bytes>>>()?;
+    let meta = |chunk: &Chunk, bytes: usize| ChunkMeta {
+        index: chunk.index,
+        rows: chunk.rows() as u64,
+        is_last: chunk.is_last,
+        bytes: bytes as u64,
+    };
+    if let ([chunk], [stream]) = (chunks, streams.as_slice()) {
+        return Some((Bytes::clone(stream), vec![meta(chunk, stream.len())]));
+    }
+    let schema = schema_message(streams.first()?)?;
+    let mut spliced = Vec::with_capacity(streams.iter().map(|stream| stream.len()).sum());
+    spliced.extend_from_slice(schema);
+    let mut metas = Vec::with_capacity(chunks.len());
+    let mut bytes_before = 0;
+    for (chunk, stream) in chunks.iter().zip(&streams) {
+        spliced.extend_from_slice(stream.strip_prefix(schema)?.strip_suffix(&END_MARK)?);
+        metas.push(meta(chunk, spliced.len() - bytes_before));
+        bytes_before = spliced.len();
+    }
+    spliced.extend_from_slice(&END_MARK);
+    metas.last_mut()?.bytes += END_MARK.len() as u64;
+    Some((spliced.into(), metas))
+}
+
+/// The first message of a stream: a mark, the length of what follows, and that.
+fn schema_message(stream: &[u8]) -> Option<&[u8]> {
+    let length = stream.strip_prefix(&[0xff; 4])?.first_chunk::<4>()?;
+    stream.get(..usize::try_from(u32::from_le_bytes(*length)).ok()?.checked_add(8)?)
 }
 
 fn write_chunks(chunks: &[Chunk], schema: &SchemaRef) -> Result<(Vec<u8>, Vec<ChunkMeta>), ArrowError> {
@@ -104,7 +135,6 @@ pub(super) fn read_stream(bytes: &[u8]) -> Result<(SchemaRef, Vec<RecordBatch>),
 /// The push decoder is used because it takes lengths from the bytes at hand; the pulling reader would first allocate
 /// whatever a damaged length says.
 pub(super) fn read_buffer(bytes: Buffer) -> Result<(SchemaRef, Vec<RecordBatch>), DecodeError> {
-    const END_MARK: [u8; 8] = [0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0];
     without_panic(NAME, &bytes, || {
         if !bytes.ends_with(&END_MARK) {
             return Err(ArrowError::IpcError("the end mark is missing".to_owned()));

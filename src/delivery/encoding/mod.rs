@@ -48,11 +48,6 @@ pub trait Encoding: Send + Sync {
     /// Encodes chunks of one result, in the order given. At least one chunk.
     fn message(&self, chunks: &[Chunk], schema: &SchemaRef) -> Result<(Bytes, Vec<ChunkMeta>), EncodeError>;
 
-    /// Whether the chunk came in this encoding and can go out as it came, in a message of its own.
-    fn is_ready(&self, _: &Chunk) -> bool {
-        false
-    }
-
     /// Decodes a whole message: one batch with the columns of this schema for each of `metas`. The bytes must have
     /// passed their [`checksum`].
     fn decode(&self, bytes: &[u8], metas: &[ChunkMeta], schema: &SchemaRef) -> Result<Vec<RecordBatch>, DecodeError>;

@@ -13,19 +13,14 @@ use crate::delivery::{Chunk, footprint};
 /// What a message aims at, in bytes of its encoding: large enough that its fixed cost does not show.
 pub const MESSAGE_BYTES: u64 = 1 << 20;
 
-/// Takes from `chunks` what one message of about `target_bytes` holds: at least one chunk if there is one, and no other
-/// behind one that can go out as it came. A chunk that
+/// Takes from `chunks` what one message of about `target_bytes` holds: at least one chunk if there is one. A chunk that
 /// is not taken is not asked for either.
 pub fn pack(encoding: &dyn Encoding, chunks: impl IntoIterator<Item = Chunk>, target_bytes: u64) -> Vec<Chunk> {
     let mut packed = Vec::new();
     let mut bytes: u64 = 0;
     for chunk in chunks {
         let own = encoding.estimate(&chunk);
-        let goes_alone = packed.is_empty() && encoding.is_ready(&chunk);
         packed.push(chunk);
-        if goes_alone {
-            break;
-        }
         bytes = bytes.saturating_add(own);
         if bytes.saturating_add(own) > target_bytes {
             break;
