@@ -1,28 +1,31 @@
 //! The benches: one question a module, its data set and unit in its first line. `cargo bench --profile dist`.
 //!
-//! All of them use the same generated data set, so that they run anywhere; compare ratios within one run.
+//! Compare ratios within one run; what peers take for the same work is `benches/peers.py`'s question. The data are a
+//! generated set, made anew; the real one as well, where it lies in `datasets/2020-fire`; and with OVERLAY_BENCH_LARGE=1
+//! a generated one of about 30 million rows, because what fits into a cache tells little of what does not. That one is
+//! kept in `target/`, takes about 6 GB and some minutes to make.
 
-mod parse;
+mod arrow_to_parquet;
+mod csv_to_arrow;
+mod data;
+mod delivery;
+mod load;
 mod range_scan;
-
-use std::path::PathBuf;
-use std::sync::OnceLock;
+mod sql_group_by;
+mod transport;
+mod whole_cluster;
 
 use criterion::{criterion_group, criterion_main};
-use overlay_ingest::generate::{GenerateOptions, generate};
 
-/// A generated data set of 4 days and 300 sites, made once per run.
-fn dataset() -> &'static PathBuf {
-    static FOLDER: OnceLock<(tempfile::TempDir, PathBuf)> = OnceLock::new();
-    let (_, root) = FOLDER.get_or_init(|| {
-        let folder = tempfile::tempdir().expect("a temporary folder can be made");
-        let root = folder.path().join("generated");
-        let options = GenerateOptions { days: 4, sites: 300, seed: 1, ..GenerateOptions::default() };
-        generate(&root, &options).expect("the data set can be written");
-        (folder, root)
-    });
-    root
-}
-
-criterion_group!(benches, parse::bench, range_scan::bench);
+criterion_group!(
+    benches,
+    csv_to_arrow::bench,
+    arrow_to_parquet::bench,
+    load::bench,
+    range_scan::bench,
+    sql_group_by::bench,
+    delivery::bench,
+    transport::bench,
+    whole_cluster::bench
+);
 criterion_main!(benches);

@@ -1,50 +1,48 @@
-//! How fast does one thread filter the zones of a day by parameter and range? Generated data set; rows a second, zone
-//! maps used and not used.
+//! How long does a range query over memory take, from its text to its answer? Each data set, one node in this process, all
+//! cores; rows of the data set a second, as a count and as rows, by index, by comparing and by DataFusion alone.
 
-use std::sync::Arc;
+use std::time::Duration;
 
-use criterion::{Criterion, Throughput};
-use datafusion::common::ToDFSchema;
-use datafusion::execution::context::ExecutionProps;
-use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
-use datafusion::logical_expr::{col, lit};
-use datafusion::physical_expr::create_physical_expr;
-use overlay::engine::predicate::ZoneFilter;
-use overlay::engine::store::HeldPartition;
-use overlay_ingest::schema::{Layout, observations};
-use overlay_ingest::{Dataset, DateRange, parse_date};
+use criterion::{BenchmarkId, Criterion, Throughput};
+use overlay::engine::filter::RangeFilter;
+use overlay::engine::message::ScanPath;
+use overlay::engine::session::Ask;
+use overlay::node::local::{LocalOverlay, Way};
 
 pub fn bench(criterion: &mut Criterion) {
-    let dataset = Dataset::open(super::dataset()).expect("the data set was just made");
-    let date = dataset.dates(DateRange::ALL).next().expect("it has days");
-    let parsed = parse_date(&dataset, date, Layout::default()).expect("the data set has no fault");
-    let held = HeldPartition::new(&parsed.partition);
-
-    let schema = observations();
-    let range = col("parameter").eq(lit("PM2.5")).and(col("concentration").between(lit(5.0), lit(35.0)));
-    let df_schema = Arc::clone(&schema).to_dfschema().expect("the schema has no duplicate names");
-    let predicate =
-        create_physical_expr(&range, &df_schema, &ExecutionProps::new(), &PhysicalPlanningContext::default())
-            .expect("the range fits the schema");
-    let columns = (0..schema.fields().len()).collect();
-    let filter = ZoneFilter::new(Some(predicate), columns, &schema).expect("the columns are those of the schema");
-
+    let runtime = tokio::runtime::Runtime::new().expect("threads can be started");
     let mut group = criterion.benchmark_group("range scan");
-    group.throughput(Throughput::Elements(held.rows()));
-    for (name, use_zone_map) in [("zone map", true), ("every zone", false)] {
-        group.bench_function(name, |bencher| {
-            bencher.iter(|| {
-                let may_match = filter.may_match(&held.map);
-                let zones = held.zones.iter().zip(may_match).filter(|(_, may_match)| *may_match || !use_zone_map);
-                let rows: usize = zones
-                    .map(|(zone, _)| {
-                        let matches = filter.apply(&zone.batch).expect("the filter fits the zone");
-                        let count = matches.rows;
-                        matches.take(count).expect("the filter fits the zone").num_rows()
-                    })
-                    .sum();
-                rows
-            });
+    let sql = "SELECT count(*) FROM observations WHERE parameter = 'PM2.5' AND concentration BETWEEN 5 AND 35";
+    let count = Ask::Sql(sql.to_owned());
+    let range =
+        RangeFilter { parameter: Some("PM2.5".to_owned()), min: Some(5.0), max: Some(35.0), ..RangeFilter::default() };
+    let rows = Ask::Range(range);
+    for data in super::data::all() {
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        let local = LocalOverlay::open(&data.config(folder.path(), 0)).expect("the cache can be loaded");
+        let ask = |ask: &Ask, scan_path: ScanPath, plain_texts: bool| {
+            let mut batches = Vec::new();
+            let answered =
+                local.answer_by(Way { scan_path, plain_texts }, ask, None, Duration::from_secs(60), |_, batch| {
+                    batches.extend(batch);
+                    Ok(())
+                });
+            runtime.block_on(answered).expect("it is answered");
+            batches
+        };
+        group.throughput(Throughput::Elements(data.rows()));
+        for (name, path) in
+            [("index", ScanPath::Any), ("compare", ScanPath::NoIndex), ("datafusion", ScanPath::Reference)]
+        {
+            let id = BenchmarkId::new(format!("count by {name}"), data.name);
+            group.bench_function(id, |bencher| bencher.iter(|| ask(&count, path, false)));
+        }
+        for (name, path) in [("compare", ScanPath::Any), ("datafusion", ScanPath::Reference)] {
+            let id = BenchmarkId::new(format!("rows by {name}"), data.name);
+            group.bench_function(id, |bencher| bencher.iter(|| ask(&rows, path, false)));
+        }
+        group.bench_function(BenchmarkId::new("rows in plain types", data.name), |bencher| {
+            bencher.iter(|| ask(&rows, ScanPath::Any, true));
         });
     }
     group.finish();

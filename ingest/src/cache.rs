@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
+use crate::counts::Counts;
 use crate::error::Error;
 use crate::manifest::{FILE_NAME, Manifest, PartitionEntry};
 use crate::parquet_file::decode;
@@ -34,6 +35,18 @@ impl Cache {
 
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
+    }
+
+    /// How often each concentration occurs; `None` if it was not kept. Checked like a partition.
+    pub fn counts(&self) -> Result<Option<Counts>, Error> {
+        let Some(named) = &self.manifest.counts else { return Ok(None) };
+        let path = self.folder.join(&named.file);
+        let corrupt = |reason: String| Error::CorruptPartition { path: path.clone(), reason };
+        let file = fs::read(&path).map_err(Error::io("read", &path))?;
+        if file.len() as u64 != named.bytes || blake3::hash(&file).to_hex().as_str() != named.digest {
+            return Err(corrupt("its digest is not the one in the manifest".into()));
+        }
+        Counts::read(file).map(Some).ok_or_else(|| corrupt("it is not of the form of counts".into()))
     }
 
     /// Reads a partition's file and checks that its bytes are those that were committed; nothing is decoded.

@@ -9,7 +9,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use crate::error::Error;
-use crate::manifest::{FILE_NAME, Manifest, RejectsFile};
+use crate::manifest::{CountsFile, FILE_NAME, Manifest, RejectsFile};
 use crate::partition_id::PartitionId;
 
 const LOCK_NAME: &str = "lock";
@@ -67,6 +67,14 @@ impl CacheWriter {
         Ok(Some(RejectsFile { file, rows, bytes: bytes.len() as u64, digest }))
     }
 
+    /// Writes the counts of all days as one file.
+    pub(crate) fn write_counts(&self, bytes: &[u8]) -> Result<CountsFile, Error> {
+        let digest = blake3::hash(bytes).to_hex().to_string();
+        let file = format!("counts-{}.bin", &digest[..16]);
+        self.write(&file, bytes)?;
+        Ok(CountsFile { file, bytes: bytes.len() as u64, digest })
+    }
+
     /// The point of commit. Everything the manifest names was given to [`CacheWriter::write`], now or in an earlier run.
     pub(crate) fn commit(&self, manifest: &Manifest) -> Result<(), Error> {
         sync_folder(&self.folder)?;
@@ -102,9 +110,11 @@ fn is_ours(name: &str) -> bool {
     let is_digest = |text: &str| text.len() == 16 && text.bytes().all(|b| b.is_ascii_hexdigit());
     let partition = name.strip_suffix(".parquet").and_then(|name| name.split_once('.'));
     let rejects = name.strip_prefix("rejects-").and_then(|name| name.strip_suffix(".jsonl"));
+    let counts = name.strip_prefix("counts-").and_then(|name| name.strip_suffix(".bin"));
     left_manifest
         || partition.is_some_and(|(id, digest)| id.parse::<PartitionId>().is_ok() && is_digest(digest))
         || rejects.is_some_and(is_digest)
+        || counts.is_some_and(is_digest)
 }
 
 #[cfg(unix)]
@@ -129,6 +139,7 @@ mod tests {
             format!("{id}.0123456789abcdef.parquet"),
             format!("{id}.0123456789abcdef.parquet.tmp"),
             "rejects-0123456789abcdef.jsonl".into(),
+            "counts-0123456789abcdef.bin".into(),
             ".manifest.json.Ab3dEf".into(),
         ];
         let others = ["manifest.json", "lock", "my.parquet", "rejects.jsonl", "notes.tmp", "20200810.parquet"];

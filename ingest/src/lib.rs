@@ -7,6 +7,7 @@
 //! 3. `row` decodes the fields into typed values, or says why it cannot; `dictionary` numbers the texts.
 //! 4. [`partition`] puts the rows of one day into one total order and names the result by what it was made from.
 //! 5. `parquet_file` writes it and reads it back; [`rejects`] keeps every row that was not taken.
+//!    [`counts`] keeps how often each concentration occurs.
 //! 6. [`manifest`] is the one point of commit; [`run`] decides what must be redone; [`cache`] loads what was committed.
 //!
 //! Invariant: every line that is not blank is either a row of a partition or a line of the rejects file, never both
@@ -14,6 +15,7 @@
 
 pub mod cache;
 mod cache_writer;
+pub mod counts;
 mod csv;
 pub mod dataset;
 pub mod date;

@@ -39,6 +39,9 @@ pub struct Manifest {
     pub refused: Vec<SourceEntry>,
     /// The rejected rows of all partitions, if there are any.
     pub rejects: Option<RejectsFile>,
+    /// How often each concentration occurs; absent in caches that were made before it was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counts: Option<CountsFile>,
 }
 
 /// One partition and what it was made from.
@@ -87,6 +90,16 @@ pub struct RejectsFile {
     pub digest: String,
 }
 
+/// The file of [`crate::counts`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CountsFile {
+    /// Its name in the cache's folder.
+    pub file: String,
+    pub bytes: u64,
+    /// blake3 of the file, in hexadecimal.
+    pub digest: String,
+}
+
 /// Where the rejects of one partition are in the rejects file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RejectsSpan {
@@ -122,6 +135,7 @@ impl Manifest {
             partitions: Vec::new(),
             refused: Vec::new(),
             rejects: None,
+            counts: None,
         }
     }
 
@@ -159,6 +173,7 @@ impl Manifest {
             return Err("its partitions are not sorted by date, each once".into());
         }
         let files = self.partitions.iter().map(|entry| &entry.file).chain(self.rejects.iter().map(|file| &file.file));
+        let files = files.chain(self.counts.iter().map(|counts| &counts.file));
         for file in files {
             let plain = file.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
             if !plain || file.starts_with('.') || file.is_empty() {
@@ -219,6 +234,7 @@ impl Manifest {
     pub(crate) fn names(&self, file: &str) -> bool {
         self.partitions.iter().any(|entry| entry.file == file)
             || self.rejects.as_ref().is_some_and(|rejects| rejects.file == file)
+            || self.counts.as_ref().is_some_and(|counts| counts.file == file)
     }
 
     /// Whether rows were rejected or files refused.

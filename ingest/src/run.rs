@@ -15,7 +15,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rayon::prelude::*;
 
+use crate::cache::Cache;
 use crate::cache_writer::{CacheWriter, partition_file_name};
+use crate::counts::{Counts, encode_day, encode_file};
 use crate::dataset::{Dataset, Refusal, SourceFile};
 use crate::date::{Date, DateRange};
 use crate::error::Error;
@@ -77,9 +79,15 @@ pub fn run(dataset: &Dataset, options: &RunOptions, progress: &dyn Progress) -> 
     let mut manifest = Manifest::new(&dataset.name, options.layout);
     manifest.refused = dataset.undated_refused().iter().map(|file| undated(dataset, file)).collect::<Result<_, _>>()?;
     let mut days = kept.into_iter().map(|(date, entry)| (date, (entry, None))).collect::<BTreeMap<_, _>>();
-    days.extend(built?.into_iter().map(|built| (built.entry.id.date, (built.entry, Some(built.rejects)))));
+    days.extend(built?.into_iter().map(|built| (built.entry.id.date, (built.entry.clone(), Some(built)))));
     let mut rejects = Vec::new();
-    for (mut entry, lines) in days.into_values() {
+    let counts = days.values().filter_map(|(entry, redone)| match redone {
+        Some(redone) => redone.counts.as_deref(),
+        None => old.as_ref().and_then(|old| old.counts.as_ref()?.day_bytes(&entry.id)),
+    });
+    let counts = encode_file(counts);
+    for (mut entry, redone) in days.into_values() {
+        let lines = redone.map(|redone| redone.rejects);
         entry.rejects = entry.rejects.map(|span| {
             let offset = rejects.len() as u64;
             match (&lines, &old) {
@@ -96,6 +104,11 @@ pub fn run(dataset: &Dataset, options: &RunOptions, progress: &dyn Progress) -> 
         Some(old) => old.manifest.rejects.clone(),
         None => writer.write_rejects(rows, &rejects)?,
     };
+    manifest.counts = match (counts, old.as_ref().and_then(|old| old.manifest.counts.as_ref())) {
+        (None, _) => None,
+        (Some(counts), Some(named)) if blake3::hash(&counts).to_hex().as_str() == named.digest => Some(named.clone()),
+        (Some(counts), _) => Some(writer.write_counts(&counts)?),
+    };
     // Files that were written again are committed again, even under the same names: the folder must be synced.
     let committed = !redo.is_empty() || old.is_none_or(|old| old.manifest != manifest);
     if committed {
@@ -109,6 +122,8 @@ pub fn run(dataset: &Dataset, options: &RunOptions, progress: &dyn Progress) -> 
 struct OldCache {
     manifest: Manifest,
     rejects: Vec<u8>,
+    /// Absent too if the file is damaged: then the days that are kept go without.
+    counts: Option<Counts>,
 }
 
 impl OldCache {
@@ -154,7 +169,9 @@ fn read_old_cache(dataset: &Dataset, options: &RunOptions) -> Result<OldCache, E
         let reason = "it points beyond the end of its rejects file".to_owned();
         return Err(Error::BadManifest { path: options.cache.join(FILE_NAME), reason });
     }
-    Ok(OldCache { manifest, rejects })
+    let cache = Cache::open(&options.cache).ok();
+    let counts = cache.and_then(|cache| cache.counts().ok().flatten());
+    Ok(OldCache { manifest, rejects, counts })
 }
 
 /// The entry, with the modification times of now, if the day need not be read again.
@@ -187,6 +204,8 @@ struct Built {
     entry: PartitionEntry,
     /// Its rejects as JSON Lines.
     rejects: Vec<u8>,
+    /// See [`crate::counts`].
+    counts: Option<Vec<u8>>,
 }
 
 fn build_all(
@@ -221,6 +240,7 @@ fn build(
     let parsed = parse_date_with(dataset, date, options.layout, &|bytes, rows| progress.file_done(bytes, rows))?;
     let partition = parsed.partition;
     let file = encode(&partition.batch, partition.zone_rows).map_err(|source| Error::Encode { date, source })?;
+    let counts = encode_day(&partition);
     let file_digest = blake3::hash(&file).to_hex().to_string();
     let name = partition_file_name(partition.id, &file_digest);
     writer.write(&name, &file)?;
@@ -238,7 +258,7 @@ fn build(
         rejects: (span.rows > 0).then_some(span),
         stats: partition.stats,
     };
-    Ok(Built { entry, rejects })
+    Ok(Built { entry, rejects, counts })
 }
 
 fn undated(dataset: &Dataset, file: &SourceFile) -> Result<SourceEntry, Error> {

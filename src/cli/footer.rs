@@ -1,9 +1,11 @@
 //! The last lines about an answer, on stderr.
 
+use std::time::Duration;
+
 use crate::leader::answer::{Footer, QueryState};
 use crate::routing::{Link, NodeId};
 
-use super::table::{bytes, grouped};
+use super::table::{TextTable, bytes, grouped};
 
 /// A few lines: rows, time, what was scanned and by whom, coverage, the query's id.
 pub fn render(footer: &Footer, local: bool) -> String {
@@ -49,6 +51,46 @@ pub fn render(footer: &Footer, local: bool) -> String {
     }
     if footer.state == QueryState::Partial {
         text.push_str("PARTIAL: rows of the missing partitions are not in this answer\n");
+    }
+    text
+}
+
+/// How an answer came to this client, from asking on: connecting, receiving and printing included.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Reading {
+    /// Until the first rows were here.
+    pub first: Option<Duration>,
+    /// Until the last were printed.
+    pub all: Duration,
+}
+
+/// Where the time went: by stage, then by node.
+pub fn render_work(footer: &Footer, reading: Option<&Reading>) -> String {
+    let millis = |time: Duration| format!("{:.2} ms", time.as_secs_f64() * 1e3);
+    let rest = footer.elapsed.saturating_sub(footer.queued).saturating_sub(footer.planned);
+    let mut text = format!(
+        "stages: queued {}, planned {}, scanned and collected {}",
+        millis(footer.queued),
+        millis(footer.planned),
+        millis(rest)
+    );
+    if let Some(reading) = reading {
+        let first = reading.first.map_or_else(|| "none".to_owned(), millis);
+        text.push_str(&format!("; here: first rows after {first}, all after {}", millis(reading.all)));
+    }
+    text.push('\n');
+    let mut table = TextTable::new(&["node", "route", ">rows scanned", ">bytes scanned", ">cpu"]);
+    for work in &footer.work {
+        table.row(vec![
+            work.node.to_string(),
+            route(footer, &work.route),
+            grouped(work.rows_scanned),
+            bytes(work.bytes_scanned),
+            millis(work.cpu),
+        ]);
+    }
+    if !footer.work.is_empty() {
+        text.push_str(&table.render());
     }
     text
 }

@@ -2,14 +2,14 @@
 
 use std::io::{IsTerminal, Read, Write};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arrow::datatypes::SchemaRef;
 use overlay_ingest::DateRange;
 
 use super::arguments::{AnswerArgs, Common, OverrideArgs, RangeArgs, RowFormat, SqlArgs};
 use super::error::{CliError, Exit};
-use super::footer;
+use super::footer::{self, Reading};
 use super::output::{RowWriter, WriteError, format};
 use super::place;
 use super::target::{self, Target};
@@ -90,12 +90,13 @@ fn run(common: &Common, ask: Ask, answer: &AnswerArgs) -> Result<Exit, CliError>
         Ask::Sql(_) => None,
     };
     let runtime = target::runtime()?;
+    let mut reading = Reading::default();
     let footer = if answer.local {
         let target = Target::read(common, &OverrideArgs::default())?;
         runtime.block_on(ask_local(&target, &ask, answer))
     } else {
         let client = target::leader(common, &runtime)?;
-        let asked = runtime.block_on(ask_leader(&client, ask, answer));
+        let asked = runtime.block_on(ask_leader(&client, ask, answer, &mut reading));
         // What is left on the runtime talks to nobody that matters any more.
         runtime.shutdown_timeout(Duration::from_millis(100));
         asked
@@ -105,6 +106,10 @@ fn run(common: &Common, ask: Ask, answer: &AnswerArgs) -> Result<Exit, CliError>
         // A closed stderr is no reason to fail.
         let mut stderr = std::io::stderr();
         let _ = stderr.write_all(footer::render(&footer, answer.local).as_bytes());
+        if answer.verbose {
+            let read = (!answer.local).then_some(reading);
+            let _ = stderr.write_all(footer::render_work(&footer, read.as_ref()).as_bytes());
+        }
         let coverage = &footer.coverage;
         if let Some(parameter) = parameter.filter(|_| footer.rows == 0 && coverage.pruned == coverage.partitions) {
             let hint = "overlay sql \"SELECT DISTINCT parameter FROM observations\"";
@@ -142,7 +147,13 @@ impl Printer<'_> {
     }
 }
 
-async fn ask_leader(client: &Client, ask: Ask, answer: &AnswerArgs) -> Result<Option<Footer>, CliError> {
+async fn ask_leader(
+    client: &Client,
+    ask: Ask,
+    answer: &AnswerArgs,
+    reading: &mut Reading,
+) -> Result<Option<Footer>, CliError> {
+    let asked = Instant::now();
     let timeout = answer.timeout.map(Duration::from_secs_f64);
     let spec = QuerySpec {
         ask,
@@ -188,6 +199,7 @@ async fn ask_leader(client: &Client, ask: Ask, answer: &AnswerArgs) -> Result<Op
         };
         let written = match batch {
             Some(Ok(batch)) => {
+                reading.first.get_or_insert(asked.elapsed());
                 let schema = stream.schema().map(Arc::clone).unwrap_or_else(|| batch.schema());
                 printer.open(&schema).and_then(|writer| writer.write(&batch))
             }
@@ -206,6 +218,7 @@ async fn ask_leader(client: &Client, ask: Ask, answer: &AnswerArgs) -> Result<Op
             }
         }
     }
+    reading.all = asked.elapsed();
     let footer = stream.footer().cloned();
     // Everything is here: the Leader can forget it.
     stream.cancel().await;

@@ -63,22 +63,20 @@ impl Client {
             Failure::new(FailureKind::InvalidArgument, "ENCODING", format!("there is no encoding {}", spec.encoding))
         })?;
         let resumable = !spec.cancel_on_disconnect;
-        let submitted = self.node.submit(spec, &format!("overlay-{}", std::process::id()), None).await?;
-        let mut answer = Answer {
+        let (id, messages) = self.node.ask(spec, &format!("overlay-{}", std::process::id())).await?;
+        Ok(Answer {
             client: self.clone(),
-            id: submitted.id,
+            id,
             encoding,
             schema: None,
-            messages: None,
+            messages: Some(messages),
             next_index: 0,
             decoded: Vec::new(),
             partial: false,
             footer: None,
             resumable,
             reconnects: 0,
-        };
-        answer.messages = Some(self.node.stream(submitted.id, 0, None).await?);
-        Ok(answer)
+        })
     }
 
     /// The node's view of the overlay.

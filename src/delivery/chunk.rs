@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
+use bytes::Bytes;
 
 use super::Gone;
 
@@ -13,6 +14,8 @@ pub struct Chunk {
     pub index: u64,
     /// Its rows in order, in one or more pieces; no piece if it has no rows.
     pub pieces: Vec<RecordBatch>,
+    /// The same rows as an Arrow IPC stream of their own, where they came so.
+    pub ipc: Option<Bytes>,
     /// No chunk follows this one.
     pub is_last: bool,
 }

@@ -7,6 +7,7 @@
 //!
 //! Invariant: a row once appended is in exactly one chunk, and a chunk once handed out is the same at every later read.
 
+mod arrived;
 mod chunk;
 pub mod chunking;
 mod columns;
@@ -20,6 +21,7 @@ pub mod store;
 use std::fmt;
 use std::str::FromStr;
 
+pub use arrived::Arrived;
 pub use chunk::{Chunk, ChunkState};
 pub use columns::OtherColumns;
 

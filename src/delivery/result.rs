@@ -17,12 +17,12 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
-use super::Gone;
 use super::chunk::{Chunk, ChunkState};
 use super::chunking::{Chunking, ChunkingInput};
 use super::columns::{self, OtherColumns};
 use super::reading_speed::ReadingSpeed;
 use super::rows::Rows;
+use super::{Arrived, Gone};
 
 /// How a result is cut.
 #[derive(Clone)]
@@ -107,9 +107,10 @@ impl ResultBuffer {
     /// its own rows are counted.
     ///
     /// Errors: the batch has other columns, or the result has ended; nothing is appended then.
-    pub fn append(&mut self, batch: RecordBatch) -> Result<(), NotAccepted> {
-        self.accepts(&batch)?;
-        self.rows.append(batch);
+    pub fn append(&mut self, arrived: impl Into<Arrived>) -> Result<(), NotAccepted> {
+        let arrived = arrived.into();
+        self.accepts(&arrived.batch)?;
+        self.rows.append(arrived);
         Ok(())
     }
 
@@ -233,7 +234,7 @@ impl ResultBuffer {
     fn fix_until(&mut self, count: u64) {
         while (self.ends.len() as u64) < count && !self.is_cut_to_the_end() {
             let start = self.ends.last().copied().unwrap_or(0);
-            let end = start.saturating_add(self.next_rows() as u64);
+            let end = self.next_end(start);
             match self.phase {
                 Phase::Finished => self.ends.push(end.min(self.rows.end())),
                 // One row more than the chunk holds: now it is known not to be the last.
@@ -243,20 +244,28 @@ impl ResultBuffer {
         }
     }
 
-    fn next_rows(&self) -> usize {
+    fn next_end(&self, start: u64) -> u64 {
+        let input = self.chunking_input();
+        let strategy = &self.chunking.strategy;
+        let rows = strategy.next_rows(&input);
+        assert!(rows >= 1, "{} gave a chunk without rows for {input:?}", strategy.name());
+        let end = start.saturating_add(rows as u64);
+        let least = strategy.rows_to_end_with_a_batch(&input).map(|least| least.min(rows) as u64);
+        let batch_end = least.and_then(|least| self.rows.first_batch_end(start.saturating_add(least)));
+        batch_end.filter(|batch_end| *batch_end < end).unwrap_or(end)
+    }
+
+    fn chunking_input(&self) -> ChunkingInput {
         let chunks = self.ends.len() as u64;
         let previous = chunks.checked_sub(1).map(|last| (self.start_of(chunks) - self.start_of(last)) as usize);
-        let input = ChunkingInput {
+        ChunkingInput {
             estimate: self.total_records().unwrap_or(self.chunking.estimate.max(self.rows.end())),
             limit: self.chunking.limit,
             base: self.chunking.base,
             chunk_rows_max: self.chunking.chunk_rows_max,
             previous_rows: previous,
             reader_rows_per_s: self.speed.rows_per_s(),
-        };
-        let rows = self.chunking.strategy.next_rows(&input);
-        assert!(rows >= 1, "{} gave a chunk without rows for {input:?}", self.chunking.strategy.name());
-        rows
+        }
     }
 
     fn fixed_chunk(&self, index: u64) -> Option<Chunk> {
@@ -265,7 +274,8 @@ impl ResultBuffer {
         }
         let (start, end) = (self.start_of(index), self.start_of(index + 1));
         let is_last = self.is_cut_to_the_end() && index + 1 == self.ends.len() as u64;
-        Some(Chunk { index, pieces: self.rows.slices(start, end), is_last })
+        let ipc = self.rows.ipc_of(start, end);
+        Some(Chunk { index, pieces: self.rows.slices(start, end), ipc, is_last })
     }
 }
 

@@ -5,7 +5,9 @@
 use std::collections::{HashMap, VecDeque};
 
 use arrow::array::RecordBatch;
+use bytes::Bytes;
 
+use super::Arrived;
 use super::footprint::{self, Dictionary, Footprint};
 
 /// Batches one after another; the first row ever appended has offset 0, also after it was released.
@@ -22,6 +24,7 @@ pub(super) struct Rows {
 #[derive(Debug)]
 struct Kept {
     batch: RecordBatch,
+    ipc: Option<Bytes>,
     /// Offset after its last row.
     end: u64,
     footprint: Footprint,
@@ -63,7 +66,8 @@ impl Rows {
     }
 
     /// Puts a batch at the end. A batch without rows leaves no trace.
-    pub fn append(&mut self, batch: RecordBatch) {
+    pub fn append(&mut self, arrived: impl Into<Arrived>) {
+        let Arrived { batch, ipc } = arrived.into();
         if batch.num_rows() == 0 {
             return;
         }
@@ -77,7 +81,7 @@ impl Rows {
             }
         }
         self.end += batch.num_rows() as u64;
-        self.batches.push_back(Kept { batch, end: self.end, footprint });
+        self.batches.push_back(Kept { batch, ipc, end: self.end, footprint });
     }
 
     /// The rows `from..to` as slices of the batches they came in. The caller asks only for rows that were appended and
@@ -96,6 +100,18 @@ impl Rows {
         }
         assert_eq!(at, to, "rows {at}..{to} were released");
         slices
+    }
+
+    /// The bytes that the rows `from..to` came in, if they are just one batch that came so.
+    pub fn ipc_of(&self, from: u64, to: u64) -> Option<Bytes> {
+        let kept = self.batches.get(self.batches.partition_point(|kept| kept.end <= from))?;
+        kept.ipc.clone().filter(|_| kept.start() == from && kept.end == to)
+    }
+
+    /// The first place from `offset` on where a batch ends, if there is one.
+    pub fn first_batch_end(&self, offset: u64) -> Option<u64> {
+        let first = self.batches.partition_point(|kept| kept.end < offset);
+        self.batches.get(first).map(|kept| kept.end)
     }
 
     /// Frees the batches that lie wholly before `offset`.
@@ -161,6 +177,22 @@ mod tests {
         rows.release_before(9);
         assert_eq!((rows.bytes(), rows.end()), (0, 9));
         assert_eq!(read(&rows, 9, 9), Vec::<i64>::new());
+    }
+
+    #[test]
+    fn batches_are_known_by_where_they_end_and_by_the_bytes_they_came_in() {
+        let mut rows = Rows::default();
+        rows.append(numbers(0..3));
+        let came = Bytes::from_static(b"as it came");
+        rows.append(Arrived { batch: numbers(3..7), ipc: Some(came.clone()) });
+        for (offset, end) in [(0, Some(3)), (3, Some(3)), (4, Some(7)), (7, Some(7)), (8, None)] {
+            assert_eq!(rows.first_batch_end(offset), end, "from {offset}");
+        }
+        for (from, to, ipc) in
+            [(3, 7, Some(&came)), (0, 3, None), (3, 6, None), (4, 7, None), (0, 7, None), (7, 7, None)]
+        {
+            assert_eq!(rows.ipc_of(from, to).as_ref(), ipc, "{from}..{to}");
+        }
     }
 
     #[test]

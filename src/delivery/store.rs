@@ -11,11 +11,10 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
 use super::result::{ChunkingParams, NotAccepted, ResultBuffer};
-use super::{ChunkState, Gone, QueryId};
+use super::{Arrived, ChunkState, Gone, QueryId};
 
 mod held;
 mod tombstones;
@@ -124,13 +123,14 @@ impl ResultStore {
     /// memory while only its own rows are counted.
     ///
     /// Errors: as [`StoreError`] says; in each case the query cannot go on.
-    pub fn append(&mut self, id: QueryId, batch: RecordBatch) -> Result<(), StoreError> {
+    pub fn append(&mut self, id: QueryId, arrived: impl Into<Arrived>) -> Result<(), StoreError> {
+        let arrived = arrived.into();
         let held = self.results.get(&id).ok_or_else(|| StoreError::Gone(self.tombstones.why(id)))?;
-        held.result.accepts(&batch)?;
-        let cost = held.result.cost(&batch);
+        held.result.accepts(&arrived.batch)?;
+        let cost = held.result.cost(&arrived.batch);
         self.make_room(cost)?;
         let held = self.results.get_mut(&id).expect("only results that have ended are evicted, and this one runs");
-        held.result.append(batch)?;
+        held.result.append(arrived)?;
         self.grow(cost);
         Ok(())
     }

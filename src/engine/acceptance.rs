@@ -10,10 +10,10 @@
 
 use std::collections::BTreeMap;
 
-use arrow::array::RecordBatch;
 use overlay_ingest::PartitionId;
 
 use super::message::{How, ZoneAnswer};
+use crate::delivery::Arrived;
 
 /// A reply that cannot be right: whatever the cause, the answer must not be given.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -51,7 +51,7 @@ struct Progress {
     rows_scanned: u64,
     how: Option<How>,
     /// Accepted rows that wait for the rest of the partition.
-    held: Vec<RecordBatch>,
+    held: Vec<Arrived>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,7 +64,7 @@ struct Accepted {
 struct Parts {
     attempt: u32,
     next: u32,
-    rows: Vec<RecordBatch>,
+    rows: Vec<Arrived>,
     row_count: u64,
 }
 
@@ -72,7 +72,7 @@ struct Parts {
 #[derive(Debug)]
 struct Cut {
     answer: ZoneAnswer,
-    rows: Vec<RecordBatch>,
+    rows: Vec<Arrived>,
     attempt: u32,
 }
 
@@ -162,9 +162,9 @@ impl Acceptance {
     pub fn offer(
         &mut self,
         answer: ZoneAnswer,
-        rows: Option<RecordBatch>,
+        rows: Option<Arrived>,
         attempt: u32,
-    ) -> Result<Vec<RecordBatch>, Violation> {
+    ) -> Result<Vec<Arrived>, Violation> {
         if self.interest(&answer, attempt)? == Interest::Known {
             return Ok(Vec::new());
         }
@@ -224,9 +224,9 @@ impl Acceptance {
     fn complete(
         &mut self,
         mut answer: ZoneAnswer,
-        rows: Option<RecordBatch>,
+        rows: Option<Arrived>,
         attempt: u32,
-    ) -> Option<(ZoneAnswer, Vec<RecordBatch>)> {
+    ) -> Option<(ZoneAnswer, Vec<Arrived>)> {
         if answer.part == 0 && answer.last {
             return Some((answer, rows.into_iter().collect()));
         }
@@ -251,12 +251,7 @@ impl Acceptance {
         Some((answer, parts.rows))
     }
 
-    fn accept(
-        &mut self,
-        answer: &ZoneAnswer,
-        rows: Vec<RecordBatch>,
-        attempt: u32,
-    ) -> Result<Vec<RecordBatch>, Violation> {
+    fn accept(&mut self, answer: &ZoneAnswer, rows: Vec<Arrived>, attempt: u32) -> Result<Vec<Arrived>, Violation> {
         let left = self.rows_left();
         let Some(progress) = self.partitions.get_mut(&answer.partition) else { return Ok(Vec::new()) };
         if progress.zones.is_empty() {
@@ -286,15 +281,15 @@ impl Acceptance {
     }
 }
 
-fn first_rows(batches: Vec<RecordBatch>, mut wanted: usize) -> Vec<RecordBatch> {
+fn first_rows(batches: Vec<Arrived>, mut wanted: usize) -> Vec<Arrived> {
     let mut released = Vec::with_capacity(batches.len());
-    for batch in batches {
-        let rows = wanted.min(batch.num_rows());
+    for arrived in batches {
+        let rows = wanted.min(arrived.batch.num_rows());
         if rows == 0 {
             break;
         }
         wanted -= rows;
-        released.push(if rows < batch.num_rows() { batch.slice(0, rows) } else { batch });
+        released.push(arrived.first(rows));
     }
     released
 }
@@ -303,7 +298,7 @@ fn first_rows(batches: Vec<RecordBatch>, mut wanted: usize) -> Vec<RecordBatch> 
 mod tests {
     use std::sync::Arc;
 
-    use arrow::array::Int64Array;
+    use arrow::array::{Int64Array, RecordBatch};
     use arrow::datatypes::{DataType, Field, Schema};
 
     use super::super::message::Payload;
@@ -313,7 +308,7 @@ mod tests {
         PartitionId { date: overlay_ingest::Date::new(2020, 8, day).unwrap(), digest: day.into() }
     }
 
-    fn zone(day: u8, zone: u32, rows: u64) -> (ZoneAnswer, Option<RecordBatch>) {
+    fn zone(day: u8, zone: u32, rows: u64) -> (ZoneAnswer, Option<Arrived>) {
         let answer = ZoneAnswer {
             asked: id(day),
             partition: id(day),
@@ -331,11 +326,11 @@ mod tests {
         };
         let values = Int64Array::from_iter_values((0..rows as i64).map(|row| i64::from(day) * 1000 + row));
         let schema = Arc::new(Schema::new(vec![Field::new("row", DataType::Int64, false)]));
-        (answer, Some(RecordBatch::try_new(schema, vec![Arc::new(values)]).unwrap()))
+        (answer, Some(RecordBatch::try_new(schema, vec![Arc::new(values)]).unwrap().into()))
     }
 
-    fn rows(batches: &[RecordBatch]) -> usize {
-        batches.iter().map(RecordBatch::num_rows).sum()
+    fn rows(released: &[Arrived]) -> usize {
+        released.iter().map(|arrived| arrived.batch.num_rows()).sum()
     }
 
     #[test]

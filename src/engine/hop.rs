@@ -153,7 +153,7 @@ impl Run {
             [] => None,
             bytes => Some(predicate::decode(bytes, &self.hop.functions, &self.hop.schema)?),
         };
-        ZoneFilter::new(predicate, self.request.projection.clone(), &self.hop.schema)
+        ZoneFilter::new(predicate, self.request.projection.clone(), &self.hop.schema, self.request.scan_path)
     }
 
     /// The account of this node, before it did anything.

@@ -17,10 +17,14 @@ use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSe
 use datafusion::physical_plan::statistics::StatisticsArgs;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
-use futures::stream;
+use futures::stream::BoxStream;
+use futures::{Stream, StreamExt, TryStreamExt, stream};
 use overlay_ingest::PartitionId;
 
+use super::conjunction::{Conjunction, Term};
+use super::message::ScanPath;
 use super::reader::{LeafSpec, QueryContext, Reader};
+use crate::delivery::Arrived;
 
 /// A scan of the table wherever it lies.
 #[derive(Debug)]
@@ -52,6 +56,11 @@ impl OverlayScanExec {
         OverlayScanExec { context, spec, predicate, pruned, properties: Arc::new(properties), metrics }
     }
 
+    /// The rows with the bytes that they came in; for a plan that is nothing but this leaf.
+    pub fn arrivals(&self) -> BoxStream<'static, Result<Arrived>> {
+        read(Reader::new(Arc::clone(&self.context), self.spec.clone())).boxed()
+    }
+
     /// Which scan of the plan this is.
     pub fn leaf(&self) -> u32 {
         self.spec.leaf
@@ -67,10 +76,35 @@ impl OverlayScanExec {
         &self.pruned
     }
 
+    /// How a zone that its bounds leave open is decided.
+    fn path_name(&self, predicate: &Arc<dyn PhysicalExpr>) -> &'static str {
+        let schema = &self.context.hop.schema;
+        let reference = self.context.scan_path == ScanPath::Reference;
+        match Conjunction::of(predicate, schema).filter(|_| !reference) {
+            None => "datafusion",
+            Some(conjunction) => {
+                let name = |term: &Term| match term {
+                    Term::Number { column, .. } | Term::Text { column, .. } => schema.field(*column).name().clone(),
+                };
+                let names: Vec<String> = conjunction.terms.iter().map(name).collect();
+                let is_counted = names.iter().all(|name| ["parameter", "concentration"].contains(&name.as_str()));
+                let may_count = self.context.scan_path == ScanPath::Any && self.spec.projection.is_empty();
+                if is_counted && may_count { "index" } else { "comparisons" }
+            }
+        }
+    }
+
     /// Rows of the partitions that are read, where all are known.
     pub fn rows_estimate(&self) -> Option<u64> {
         self.spec.partitions.iter().map(|partition| partition.stats.as_ref().map(|stats| stats.rows)).sum()
     }
+}
+
+fn read(reader: Reader) -> impl Stream<Item = Result<Arrived>> + Send + 'static {
+    stream::unfold(reader, |mut reader| async move {
+        let arrived = reader.next().await?;
+        Some((arrived.map_err(|error| DataFusionError::External(Box::new(error))), reader))
+    })
 }
 
 impl DisplayAs for OverlayScanExec {
@@ -85,7 +119,7 @@ impl DisplayAs for OverlayScanExec {
             columns.join(", ")
         )?;
         if let Some(predicate) = &self.predicate {
-            write!(f, ", predicate={predicate}, path=datafusion")?;
+            write!(f, ", predicate={predicate}, path={}", self.path_name(predicate))?;
         }
         if let Some(limit) = self.spec.limit {
             write!(f, ", limit={limit}")?;
@@ -127,14 +161,8 @@ impl ExecutionPlan for OverlayScanExec {
         }
         let reader = Reader::new(Arc::clone(&self.context), self.spec.clone());
         let metrics = BaselineMetrics::new(&self.metrics, partition);
-        let batches = stream::unfold((reader, metrics), |(mut reader, metrics)| async move {
-            let batch = reader.next().await?;
-            let batch = batch.map_err(|error| DataFusionError::External(Box::new(error)));
-            if let Ok(batch) = &batch {
-                metrics.record_output(batch.num_rows());
-            }
-            Some((batch, (reader, metrics)))
-        });
+        let batches = read(reader).inspect_ok(move |arrived| metrics.record_output(arrived.batch.num_rows()));
+        let batches = batches.map_ok(|arrived| arrived.batch);
         Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), batches)))
     }
 

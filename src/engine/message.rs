@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
+use bytes::Bytes;
 use overlay_ingest::PartitionId;
 
 use crate::delivery::QueryId;
@@ -16,6 +17,18 @@ pub struct NodeInstance {
     pub id: NodeId,
     /// Counts the starts of that node.
     pub incarnation: u64,
+}
+
+/// By which ways a node may find the rows. All give the same rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum ScanPath {
+    /// The fastest: bounds, counts kept beside the rows, plain comparisons, DataFusion.
+    #[default]
+    Any,
+    /// No counts: every zone that its bounds leave open is looked at.
+    NoIndex,
+    /// Only DataFusion's evaluation and its pruning: what the other ways are held equal to.
+    Reference,
 }
 
 /// Which zones of which partitions to scan, and for what.
@@ -49,6 +62,7 @@ pub struct ScanRequest {
     pub predicate: Vec<u8>,
     /// No more rows than this are wanted.
     pub limit: Option<u64>,
+    pub scan_path: ScanPath,
 }
 
 /// How the rows of a zone were found.
@@ -70,7 +84,7 @@ pub enum Payload {
     /// Scanned in this process.
     Batch(RecordBatch),
     /// One record batch as a self-contained Arrow IPC stream, with its checksum outside.
-    Ipc { bytes: Vec<u8>, xxh3: u64 },
+    Ipc { bytes: Bytes, xxh3: u64 },
 }
 
 /// What is left of one zone after the predicate; reported with 0 rows too.

@@ -1,7 +1,8 @@
 //! The engine: what a node holds, how it is scanned, and how a query reads it wherever it lies.
 //!
-//! - [`store`] holds partitions as Arrow, cut into zones, with a zone map.
+//! - [`store`] holds partitions, cut into zones, with a zone map; [`zone_rows`] says in which form.
 //! - [`scan`] turns held zones into answers, many small jobs on the executor that it is given.
+//! - [`conjunction`], [`typed_zones`] and [`count_index`] are the fast way to the rows of simple predicates.
 //! - [`hop`] runs one `Scan`: this node's own partitions, and a branch for each next hop.
 //! - [`acceptance`] lets every zone into the answer once, whole, or says why not.
 //! - [`leaf`] is the only way to read observations: a DataFusion plan node on top of the three above.
@@ -11,18 +12,26 @@
 //! coverage names the ones that are pruned, not needed or missing.
 
 pub mod acceptance;
+pub mod cold;
+pub mod conjunction;
+pub mod count_index;
 pub mod coverage;
 pub mod executor;
 pub mod filter;
 pub mod hop;
 pub mod leaf;
 pub mod message;
+pub mod plain;
 pub mod predicate;
 pub mod reader;
+pub mod row_count;
 pub mod scan;
 pub mod session;
+pub mod short_plan;
 pub mod sql_gate;
 pub mod statistics;
 pub mod stop;
 pub mod store;
 pub mod table;
+pub mod typed_zones;
+pub mod zone_rows;

@@ -1,23 +1,30 @@
 //! Predicates: how they cross the wire, and how a node applies one to its zones.
 //!
 //! A predicate is a DataFusion physical expression over the whole table. DataFusion evaluates it, here as anywhere
-//! else; pruning with it is DataFusion's as well, over our statistics.
+//! else, and prunes with it over our statistics; but where it is a [`Conjunction`], plain comparisons do both.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
-use arrow::compute::{filter_record_batch, prep_null_mask_filter};
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::buffer::BooleanBuffer;
+use arrow::compute::prep_null_mask_filter;
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::common::pruning::PruningStatistics;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::TaskContext;
 use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::utils::{collect_columns, reassign_expr_columns};
 use datafusion::physical_optimizer::pruning::{PruningPredicate, PruningPredicateBuilder};
 use datafusion_proto::physical_plan::DefaultPhysicalExtensionCodec;
 use datafusion_proto::physical_plan::from_proto::parse_physical_expr;
 use datafusion_proto::physical_plan::to_proto::serialize_physical_expr;
 use datafusion_proto::protobuf::PhysicalExprNode;
 use prost::Message;
+
+use super::conjunction::Conjunction;
+use super::message::ScanPath;
+use super::typed_zones::{ResolvedTerms, TypedZones};
+use super::zone_rows::ZoneRows;
 
 /// The predicate in the form that crosses the wire.
 pub fn encode(predicate: &Arc<dyn PhysicalExpr>) -> Result<Vec<u8>> {
@@ -36,8 +43,15 @@ pub fn decode(bytes: &[u8], functions: &TaskContext, schema: &Schema) -> Result<
 /// A predicate and projection, ready to be applied to zones.
 pub struct ZoneFilter {
     predicate: Option<Arc<dyn PhysicalExpr>>,
-    pruning: Option<PruningPredicate>,
+    /// The same over only the columns that it asks about, which are these.
+    predicate_of_columns: Option<(Arc<dyn PhysicalExpr>, Vec<usize>)>,
+    /// The predicate as plain comparisons, where it is of that form and the path allows it.
+    conjunction: Option<Conjunction>,
+    /// Made when it is first asked for: plain comparisons do without.
+    pruning: OnceLock<Option<PruningPredicate>>,
+    schema: SchemaRef,
     projection: Vec<usize>,
+    path: ScanPath,
 }
 
 impl ZoneFilter {
@@ -46,38 +60,83 @@ impl ZoneFilter {
         predicate: Option<Arc<dyn PhysicalExpr>>,
         projection: Vec<usize>,
         schema: &SchemaRef,
+        path: ScanPath,
     ) -> Result<ZoneFilter> {
         if let Some(column) = projection.iter().find(|column| **column >= schema.fields().len()) {
             return Err(DataFusionError::Plan(format!("no column {column} in a table of {}", schema.fields().len())));
         }
-        let pruning = predicate.as_ref().and_then(|predicate| pruning(predicate, schema));
-        Ok(ZoneFilter { predicate, pruning, projection })
+        let conjunction = match (&predicate, path) {
+            (_, ScanPath::Reference) => None,
+            (None, _) => Some(Conjunction::default()),
+            (Some(predicate), _) => Conjunction::of(predicate, schema),
+        };
+        let predicate_of_columns =
+            predicate.as_ref().map(|predicate| over_own_columns(predicate, schema)).transpose()?;
+        let pruning = OnceLock::new();
+        Ok(ZoneFilter {
+            predicate,
+            predicate_of_columns,
+            conjunction,
+            pruning,
+            schema: Arc::clone(schema),
+            projection,
+            path,
+        })
     }
 
     /// For each container whether it may hold a matching row.
     pub fn may_match(&self, statistics: &dyn PruningStatistics) -> Vec<bool> {
-        prune(self.pruning.as_ref(), statistics)
+        let pruning =
+            self.pruning.get_or_init(|| self.predicate.as_ref().and_then(|predicate| pruning(predicate, &self.schema)));
+        prune(pruning.as_ref(), statistics)
     }
 
-    /// The matching rows of a zone, at most `limit` of them, projected; and how many rows matched in all.
-    pub fn apply(&self, zone: &RecordBatch) -> Result<Matches> {
-        let projected = zone.project(&self.projection)?;
-        let Some(predicate) = &self.predicate else {
-            return Ok(Matches { rows: projected.num_rows(), kept: None, projected });
-        };
-        let mask = predicate.evaluate(zone)?.into_array(zone.num_rows())?;
+    /// The predicate as it reads in this partition, if plain comparisons decide it there.
+    pub fn resolve<'a>(&self, zones: &'a TypedZones) -> Option<ResolvedTerms<'a>> {
+        zones.resolve(self.conjunction.as_ref()?)
+    }
+
+    /// Whether only the number of rows is wanted.
+    pub fn counts_only(&self) -> bool {
+        self.projection.is_empty()
+    }
+
+    /// Whether counts that were kept beside the rows may answer.
+    pub fn may_use_index(&self) -> bool {
+        self.path == ScanPath::Any
+    }
+
+    /// The rows of a zone that match, evaluated by DataFusion over the columns that it asks about.
+    pub fn apply(&self, zone: &ZoneRows) -> Result<Matches> {
+        let Some((predicate, columns)) = &self.predicate_of_columns else { return Ok(Matches::all(zone)) };
+        let batch = zone.select(columns, None, false)?;
+        let mask = predicate.evaluate(&batch)?.into_array(batch.num_rows())?;
         let mask = mask
             .as_boolean_opt()
             .ok_or_else(|| DataFusionError::Plan(format!("a predicate must be boolean, not {}", mask.data_type())))?;
         let mask = if mask.null_count() > 0 { prep_null_mask_filter(mask) } else { mask.clone() };
-        Ok(Matches { rows: mask.true_count(), kept: Some(mask), projected })
+        Ok(Matches::of(mask.values().clone()))
+    }
+
+    /// The same by plain comparisons of the conditions that the zone's bounds left open.
+    pub fn apply_typed(&self, zone: &ZoneRows, terms: &ResolvedTerms<'_>, open: &[usize]) -> Result<Matches> {
+        match terms.mask(zone, open) {
+            Some(mask) => Ok(Matches::of(mask)),
+            None => self.apply(zone),
+        }
+    }
+
+    /// The first `count` matching rows, projected; texts spelled out if `plain`.
+    pub fn take(&self, zone: &ZoneRows, matches: &Matches, count: usize, plain: bool) -> Result<RecordBatch> {
+        let all = zone.select(&self.projection, matches.kept.as_ref(), plain)?;
+        Ok(if count < all.num_rows() { all.slice(0, count) } else { all })
     }
 
     /// Columns that the predicate or the projection touches, by position.
     pub fn columns(&self) -> impl Iterator<Item = usize> {
         let mut columns = self.projection.clone();
         if let Some(predicate) = &self.predicate {
-            columns.extend(datafusion::physical_expr::utils::collect_columns(predicate).iter().map(|c| c.index()));
+            columns.extend(collect_columns(predicate).iter().map(|column| column.index()));
         }
         columns.sort_unstable();
         columns.dedup();
@@ -89,19 +148,31 @@ impl ZoneFilter {
 pub struct Matches {
     /// Rows that match.
     pub rows: usize,
-    kept: Option<BooleanArray>,
-    projected: RecordBatch,
+    /// Which; `None`: all.
+    kept: Option<BooleanBuffer>,
 }
 
 impl Matches {
-    /// The first `count` matching rows.
-    pub fn take(self, count: usize) -> Result<RecordBatch> {
-        let all = match self.kept {
-            Some(mask) if self.rows < self.projected.num_rows() => filter_record_batch(&self.projected, &mask)?,
-            _ => self.projected,
-        };
-        Ok(if count < all.num_rows() { all.slice(0, count) } else { all })
+    /// Every row.
+    pub fn all(zone: &ZoneRows) -> Matches {
+        Matches { rows: zone.len(), kept: None }
     }
+
+    fn of(mask: BooleanBuffer) -> Matches {
+        Matches { rows: mask.count_set_bits(), kept: Some(mask) }
+    }
+}
+
+/// A predicate over the table as one over only the columns that it asks about, with their places in the table.
+fn over_own_columns(
+    predicate: &Arc<dyn PhysicalExpr>,
+    schema: &SchemaRef,
+) -> Result<(Arc<dyn PhysicalExpr>, Vec<usize>)> {
+    let mut columns: Vec<usize> = collect_columns(predicate).iter().map(|column| column.index()).collect();
+    columns.sort_unstable();
+    columns.dedup();
+    let own = reassign_expr_columns(Arc::clone(predicate), &schema.project(&columns)?)?;
+    Ok((own, columns))
 }
 
 /// What can be pruned with, or nothing for a predicate that no statistics can decide.

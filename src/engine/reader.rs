@@ -18,13 +18,14 @@ use super::acceptance::{Acceptance, Interest, Violation};
 use super::coverage::{CoverageSink, Gap, LeafEnd, Outcome};
 use super::hop::{Hop, ScanStream};
 use super::message::{
-    BranchFailure, FailureCode, How, NodeInstance, NodeWork, Payload, ScanMessage, ScanRequest, ZoneAnswer,
+    BranchFailure, FailureCode, How, NodeInstance, NodeWork, Payload, ScanMessage, ScanPath, ScanRequest, ZoneAnswer,
 };
+use super::plain::{plain_schema, spell_out};
 use super::scan::Output;
 use super::stop::{Stop, StopReason};
-use crate::delivery::QueryId;
 use crate::delivery::encoding::checksum;
-use crate::delivery::encoding::zone::decode_batch;
+use crate::delivery::encoding::zone::decode_and_hold;
+use crate::delivery::{Arrived, QueryId};
 use crate::routing::assignment::{Order, Snapshot, Tried, assign};
 use crate::routing::forwarding::Forwarding;
 use crate::routing::topology::Link;
@@ -67,6 +68,9 @@ pub struct QueryContext {
     /// When the query's time is over, on the hop's clock.
     pub deadline: std::time::Duration,
     pub sink: Arc<CoverageSink>,
+    pub scan_path: ScanPath,
+    /// Whether leaves give texts spelled out, where their plan was made for it, instead of as dictionaries.
+    pub plain_texts: bool,
 }
 
 impl fmt::Debug for QueryContext {
@@ -144,7 +148,7 @@ pub struct Reader {
     work: Vec<NodeWork>,
     /// What the answers of the running attempt say of nodes that did not come to their end yet.
     unfinished: BTreeMap<NodeId, NodeWork>,
-    released: VecDeque<RecordBatch>,
+    released: VecDeque<Arrived>,
     ended: bool,
 }
 
@@ -172,10 +176,10 @@ impl Reader {
     }
 
     /// The next batch; `None` when every partition has its outcome.
-    pub async fn next(&mut self) -> Option<Result<RecordBatch, ReadError>> {
+    pub async fn next(&mut self) -> Option<Result<Arrived, ReadError>> {
         loop {
-            if let Some(batch) = self.released.pop_front() {
-                return Some(Ok(batch));
+            if let Some(arrived) = self.released.pop_front() {
+                return Some(Ok(arrived));
             }
             if self.ended {
                 return None;
@@ -265,10 +269,17 @@ impl Reader {
             projection: self.spec.projection.clone(),
             predicate: self.spec.predicate.clone(),
             limit: self.acceptance.rows_left(),
+            scan_path: self.context.scan_path,
         };
         // A flag of its own: dropping this attempt's stream ends this attempt's jobs, not the query.
-        self.running = Some(self.context.hop.run(request, Stop::default(), Output::Batches));
+        let output = if self.is_plain() { Output::Plain } else { Output::Batches };
+        self.running = Some(self.context.hop.run(request, Stop::default(), output));
         Ok(())
+    }
+
+    /// Whether this leaf's schema promises plain texts.
+    fn is_plain(&self) -> bool {
+        self.context.plain_texts && plain_schema(&self.spec.schema) == self.spec.schema
     }
 
     /// Counts an answer's work until its node tells all of its own; a reader that is satisfied early never hears that.
@@ -311,14 +322,20 @@ impl Reader {
     }
 
     /// The rows of an answer, after its checksum; never more or fewer than its header says.
-    fn decode(&self, answer: &ZoneAnswer) -> Result<Option<RecordBatch>, String> {
+    fn decode(&self, answer: &ZoneAnswer) -> Result<Option<Arrived>, String> {
+        let mut ipc = None;
         let batch = match &answer.payload {
             Payload::Batch(batch) => batch.clone(),
             Payload::Ipc { bytes, xxh3 } => {
                 if checksum(bytes) != *xxh3 {
                     return Err(format!("zone {}: the checksum does not fit", answer.zone));
                 }
-                decode_batch(bytes).map_err(|error| format!("zone {}: {error}", answer.zone))?
+                let (batch, held) = decode_and_hold(bytes).map_err(|error| format!("zone {}: {error}", answer.zone))?;
+                ipc = Some(held).filter(|_| !self.is_plain());
+                match self.is_plain() {
+                    true => spell_out(&batch).map_err(|error| format!("zone {}: {error}", answer.zone))?,
+                    false => batch,
+                }
             }
             Payload::None if answer.rows == 0 => return Ok(None),
             Payload::None if self.spec.schema.fields().is_empty() => {
@@ -337,7 +354,7 @@ impl Reader {
             batch.columns().to_vec(),
             &RecordBatchOptions::new().with_row_count(Some(batch.num_rows())),
         )
-        .map(Some)
+        .map(|batch| Some(Arrived { batch, ipc }))
         .map_err(|error| error.to_string())
     }
 

@@ -1,8 +1,9 @@
-//! Scans zones that this node holds: one small job a zone, on the pool passed in.
+//! Scans zones that this node holds: small jobs of one zone or a few, on the pool passed in.
 //!
 //! A query keeps about twice as many jobs in flight as the pool has threads, so that no query fills the pool's
 //! queue. Jobs never block; their results are taken in the order of the zones. A job that is lost or panics is an
-//! error of its zone, never the end of the stream. Cancel is noticed between two zones.
+//! error of its zone, never the end of the stream. Cancel is noticed between two zones. A zone that its bounds or its
+//! index decide is told without a job.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -17,9 +18,11 @@ use tokio::sync::oneshot;
 
 use super::executor::{Clock, ScanPool};
 use super::message::{How, Payload, ZoneAnswer};
-use super::predicate::ZoneFilter;
+use super::predicate::{Matches, ZoneFilter};
 use super::stop::Stop;
 use super::store::HeldPartition;
+use super::typed_zones::Verdict;
+use super::zone_rows::ZoneRows;
 use crate::delivery::encoding::checksum;
 use crate::delivery::encoding::zone::encode_batch;
 use crate::routing::NodeId;
@@ -61,6 +64,8 @@ impl Remaining {
 pub enum Output {
     /// The reader is in this process.
     Batches,
+    /// The reader is in this process and knows no dictionaries.
+    Plain,
     /// The rows go on to another node.
     Ipc,
 }
@@ -80,12 +85,30 @@ pub struct ScanJobs {
 
 /// What came of one zone.
 pub enum ZoneOutcome {
-    /// One answer, in one part or more, and the time that it took.
+    /// One zone that was looked at, in one part or more, and the time that it took; or several that needed no look.
     Answered(Vec<ZoneAnswer>, Duration),
     /// The limit was reached before, or the scan stopped: nothing is known of this zone.
     Skipped(PartitionId),
     /// The zone could not be scanned.
     Failed(PartitionId, String),
+}
+
+/// What is to be done for a zone.
+enum Task {
+    /// Told without a job.
+    Told(ZoneOutcome),
+    /// Looked at by one job, one after the other.
+    Scan { asked: PartitionId, held: Arc<HeldPartition>, zones: Vec<(u32, Look)> },
+}
+
+/// Which rows of a zone are looked at.
+enum Look {
+    /// DataFusion evaluates the predicate.
+    Evaluate,
+    /// These conditions are compared.
+    Compare(Vec<usize>),
+    /// None: the bounds say that every row matches.
+    TakeAll,
 }
 
 impl ScanJobs {
@@ -96,29 +119,18 @@ impl ScanJobs {
     ) -> impl Stream<Item = ZoneOutcome> + Send {
         let in_flight = self.pool.width() * 2;
         let jobs = Arc::new(self);
-        let zones = stream::iter(partitions).flat_map({
+        let tasks = stream::iter(partitions).flat_map({
             let jobs = Arc::clone(&jobs);
-            move |(asked, held, wanted)| {
-                let may_match = jobs.filter.may_match(&held.map);
-                let wanted = wanted.unwrap_or_else(|| (0..held.zones.len() as u32).collect());
-                stream::iter(wanted).map(move |zone| {
-                    let may_match = may_match.get(zone as usize).copied().unwrap_or(true);
-                    (asked, Arc::clone(&held), zone, may_match)
-                })
-            }
+            move |(asked, held, wanted)| stream::iter(jobs.tasks(asked, &held, wanted))
         });
-        zones
-            .map(move |(asked, held, zone, may_match)| {
-                if jobs.stop.reason().is_some() || jobs.remaining.exhausted() {
-                    return Either::Left(std::future::ready(ZoneOutcome::Skipped(asked)));
-                }
-                let Some(entry) = held.zones.get(zone as usize) else {
-                    let why = format!("no zone {zone} in a partition of {}", held.zones.len());
-                    return Either::Left(std::future::ready(ZoneOutcome::Failed(asked, why)));
+        tasks
+            .map(move |task| {
+                let (asked, held, zones) = match task {
+                    Task::Told(outcome) => return Either::Left(std::future::ready(vec![outcome])),
+                    Task::Scan { asked, held, zones } => (asked, held, zones),
                 };
-                if !may_match {
-                    let answer = jobs.answer(asked, &held, zone, How::ZoneMap, entry.batch.num_rows() as u64);
-                    return Either::Left(std::future::ready(ZoneOutcome::Answered(vec![answer], Duration::ZERO)));
+                if jobs.stop.reason().is_some() || jobs.remaining.exhausted() {
+                    return Either::Left(std::future::ready(vec![ZoneOutcome::Skipped(asked)]));
                 }
                 let (sender, receiver) = oneshot::channel();
                 let job = Arc::clone(&jobs);
@@ -127,16 +139,90 @@ impl ScanJobs {
                     if sender.is_closed() {
                         return;
                     }
-                    let scanned = catch_unwind(AssertUnwindSafe(|| job.scan_zone(asked, &held, zone)))
-                        .unwrap_or_else(|_| ZoneOutcome::Failed(asked, "a scan job panicked".into()));
+                    let scanned = zones.iter().map(|(zone, look)| {
+                        catch_unwind(AssertUnwindSafe(|| job.scan_zone(asked, &held, *zone, look)))
+                            .unwrap_or_else(|_| ZoneOutcome::Failed(asked, "a scan job panicked".into()))
+                    });
                     // The receiver may be gone by now; then nobody wants the rows.
-                    let _ = sender.send(scanned);
+                    let _ = sender.send(scanned.collect());
                 }));
                 Either::Right(async move {
-                    receiver.await.unwrap_or_else(|_| ZoneOutcome::Failed(asked, "a scan job was lost".into()))
+                    receiver.await.unwrap_or_else(|_| vec![ZoneOutcome::Failed(asked, "a scan job was lost".into())])
                 })
             })
             .buffered(in_flight)
+            .flat_map(stream::iter)
+    }
+
+    /// What is to be done for a partition. Zones that need no look are told together: a selective query has many.
+    fn tasks(&self, asked: PartitionId, held: &Arc<HeldPartition>, wanted: Option<Vec<u32>>) -> Vec<Task> {
+        if self.stop.reason().is_some() || self.remaining.exhausted() {
+            return vec![Task::Told(ZoneOutcome::Skipped(asked))];
+        }
+        let wanted = wanted.unwrap_or_else(|| (0..held.zones.len() as u32).collect());
+        let terms = self.filter.resolve(&held.typed);
+        let may_match = if terms.is_none() { self.filter.may_match(&held.map) } else { Vec::new() };
+        let mut told = Vec::new();
+        let mut tasks = Vec::new();
+        for zone in wanted {
+            let Some(entry) = held.zones.get(zone as usize) else {
+                let why = format!("no zone {zone} in a partition of {}", held.zones.len());
+                tasks.push(Task::Told(ZoneOutcome::Failed(asked, why)));
+                continue;
+            };
+            let rows = entry.rows.len() as u64;
+            let mut tell = |how: How, matched: u64| {
+                told.push(ZoneAnswer { rows: matched, ..self.answer(asked, held, zone, how, rows) });
+            };
+            let look = match &terms {
+                None if may_match.get(zone as usize).copied().unwrap_or(true) => Look::Evaluate,
+                None => {
+                    tell(How::ZoneMap, 0);
+                    continue;
+                }
+                Some(terms) => match terms.verdict(zone as usize) {
+                    Verdict::NoRow => {
+                        tell(How::ZoneMap, 0);
+                        continue;
+                    }
+                    Verdict::EveryRow if self.may_tell_counts() => {
+                        tell(How::ZoneMap, rows);
+                        continue;
+                    }
+                    Verdict::EveryRow => Look::TakeAll,
+                    Verdict::Open(open) => {
+                        let may_count = self.may_tell_counts() && self.filter.may_use_index();
+                        if let Some(count) = may_count.then(|| terms.count(zone as usize, &open)).flatten() {
+                            tell(How::Index, count);
+                            continue;
+                        }
+                        Look::Compare(open)
+                    }
+                },
+            };
+            match tasks.last_mut() {
+                Some(Task::Scan { zones, .. }) if zones.len() < self.zones_per_job() => zones.push((zone, look)),
+                _ => tasks.push(Task::Scan { asked, held: Arc::clone(held), zones: vec![(zone, look)] }),
+            }
+        }
+        if !told.is_empty() {
+            tasks.insert(0, Task::Told(ZoneOutcome::Answered(told, Duration::ZERO)));
+        }
+        tasks
+    }
+
+    /// To hand a job over and take its result costs as much as comparing a zone: where rows need not be on their way to
+    /// another node at once, a job takes several. Fewer: more hand-overs. More: worse shared among threads.
+    fn zones_per_job(&self) -> usize {
+        match self.output {
+            Output::Ipc if !self.filter.counts_only() => 1,
+            _ => 4,
+        }
+    }
+
+    /// Whether a count without a look at rows is an answer: no row is wanted, and no limit has to be shared.
+    fn may_tell_counts(&self) -> bool {
+        self.filter.counts_only() && self.remaining.left().is_none()
     }
 
     fn answer(&self, asked: PartitionId, held: &HeldPartition, zone: u32, how: How, rows_scanned: u64) -> ZoneAnswer {
@@ -159,12 +245,12 @@ impl ScanJobs {
         }
     }
 
-    fn scan_zone(&self, asked: PartitionId, held: &HeldPartition, zone: u32) -> ZoneOutcome {
+    fn scan_zone(&self, asked: PartitionId, held: &HeldPartition, zone: u32, look: &Look) -> ZoneOutcome {
         if self.stop.reason().is_some() || self.remaining.exhausted() {
             return ZoneOutcome::Skipped(asked);
         }
         let start = (self.clock)();
-        match self.filter_zone(asked, held, zone) {
+        match self.filter_zone(asked, held, zone, look) {
             Ok(Some(answers)) => ZoneOutcome::Answered(answers, (self.clock)().saturating_sub(start)),
             Ok(None) => ZoneOutcome::Skipped(asked),
             Err(error) => ZoneOutcome::Failed(asked, format!("zone {zone}: {error}")),
@@ -176,26 +262,32 @@ impl ScanJobs {
         asked: PartitionId,
         held: &HeldPartition,
         zone: u32,
+        look: &Look,
     ) -> Result<Option<Vec<ZoneAnswer>>, Box<dyn std::error::Error + Send + Sync>> {
-        let batch = &held.zones[zone as usize].batch;
-        let matches = self.filter.apply(batch)?;
+        let zone_rows = &held.zones[zone as usize].rows;
+        let matches = match (look, self.filter.resolve(&held.typed)) {
+            (Look::Compare(open), Some(terms)) => self.filter.apply_typed(zone_rows, &terms, open)?,
+            (Look::TakeAll, _) => Matches::all(zone_rows),
+            _ => self.filter.apply(zone_rows)?,
+        };
         let matched = matches.rows as u64;
         let rows = self.remaining.take(matched);
         if rows == 0 && matched > 0 {
             return Ok(None);
         }
-        let mut answer = self.answer(asked, held, zone, How::Scanned, batch.num_rows() as u64);
-        answer.bytes_scanned = column_bytes(batch, self.filter.columns());
+        let mut answer = self.answer(asked, held, zone, How::Scanned, zone_rows.len() as u64);
+        answer.bytes_scanned = column_bytes(zone_rows, self.filter.columns());
         answer.rows = rows;
         answer.cut = rows < matched;
         if rows == 0 {
             return Ok(Some(vec![answer]));
         }
-        let batch = matches.take(rows as usize)?;
+        let plain = self.output == Output::Plain;
+        let batch = self.filter.take(zone_rows, &matches, rows as usize, plain)?;
         if batch.num_columns() == 0 {
             return Ok(Some(vec![answer]));
         }
-        if self.output == Output::Batches {
+        if self.output != Output::Ipc {
             answer.payload = Payload::Batch(batch);
             return Ok(Some(vec![answer]));
         }
@@ -227,7 +319,7 @@ impl ScanJobs {
                     rows: rows as u64,
                     // Billed once, with the first part.
                     bytes_scanned: if part == 0 { answer.bytes_scanned } else { 0 },
-                    payload: Payload::Ipc { xxh3: checksum(&bytes), bytes },
+                    payload: Payload::Ipc { xxh3: checksum(&bytes), bytes: bytes.into() },
                     ..answer.clone()
                 })
             })
@@ -235,14 +327,14 @@ impl ScanJobs {
     }
 }
 
-/// Bytes of the columns' values; dictionaries, which many zones share, are left out.
-fn column_bytes(batch: &RecordBatch, columns: impl Iterator<Item = usize>) -> u64 {
+/// Bytes of the columns' values in the table's types; dictionaries, which many zones share, are left out.
+fn column_bytes(rows: &ZoneRows, columns: impl Iterator<Item = usize>) -> u64 {
     let width = |column: usize| {
-        let data_type = batch.column(column).data_type();
+        let data_type = rows.schema().field(column).data_type();
         match data_type {
             arrow::datatypes::DataType::Dictionary(key, _) => key.primitive_width().unwrap_or(0),
             other => other.primitive_width().unwrap_or(0),
         }
     };
-    columns.map(|column| (width(column) * batch.num_rows()) as u64).sum()
+    columns.map(|column| (width(column) * rows.len()) as u64).sum()
 }

@@ -37,9 +37,10 @@ struct ColumnBounds {
 impl ZoneMap {
     /// Reads every value of the zones once.
     pub fn of(zones: &[Zone]) -> ZoneMap {
-        let schema = zones[0].batch.schema();
-        let columns = (0..schema.fields().len()).map(|column| bounds_of(zones, column)).collect();
-        let rows = UInt64Array::from_iter_values(zones.iter().map(|zone| zone.batch.num_rows() as u64));
+        let schema = Arc::clone(zones[0].rows.schema());
+        let batches: Vec<RecordBatch> = zones.iter().map(Zone::batch).collect();
+        let columns = (0..schema.fields().len()).map(|column| bounds_of(&batches, column)).collect();
+        let rows = UInt64Array::from_iter_values(zones.iter().map(|zone| zone.rows.len() as u64));
         ZoneMap { schema, columns, rows: Arc::new(rows) }
     }
 
@@ -49,15 +50,15 @@ impl ZoneMap {
     }
 }
 
-fn bounds_of(zones: &[Zone], column: usize) -> Option<ColumnBounds> {
+fn bounds_of(zones: &[RecordBatch], column: usize) -> Option<ColumnBounds> {
     let mut mins = Vec::with_capacity(zones.len());
     let mut maxs = Vec::with_capacity(zones.len());
     for zone in zones {
-        let (low, high) = range_of(&zone.batch, column)?;
+        let (low, high) = range_of(zone, column)?;
         mins.push(low);
         maxs.push(high);
     }
-    let null_count = zones.iter().map(|zone| zone.batch.column(column).null_count() as u64);
+    let null_count = zones.iter().map(|zone| zone.column(column).null_count() as u64);
     Some(ColumnBounds {
         min: ScalarValue::iter_to_array(mins).ok()?,
         max: ScalarValue::iter_to_array(maxs).ok()?,

@@ -1,4 +1,4 @@
-//! The partitions that a node holds, as Arrow, cut into zones.
+//! The partitions that a node holds, in memory, cut into zones.
 //!
 //! A scan takes the partition that it needs once, at its start, and keeps it alive: replacing or giving up a
 //! partition never changes an answer under way.
@@ -10,6 +10,8 @@ use arrow::array::RecordBatch;
 use overlay_ingest::{Partition, PartitionId, PartitionStats};
 
 use super::statistics::ZoneMap;
+use super::typed_zones::TypedZones;
+use super::zone_rows::ZoneRows;
 
 /// A run of rows of one partition. It carries its own name, so that what is scanned can be compared with what was
 /// asked for.
@@ -17,7 +19,19 @@ use super::statistics::ZoneMap;
 pub struct Zone {
     pub partition: PartitionId,
     pub index: u32,
-    pub batch: RecordBatch,
+    pub rows: ZoneRows,
+}
+
+impl Zone {
+    /// A zone that keeps these rows as they are.
+    pub fn new(partition: PartitionId, index: u32, batch: &RecordBatch) -> Zone {
+        Zone { partition, index, rows: ZoneRows::plain(batch) }
+    }
+
+    /// Its rows in the table's types.
+    pub fn batch(&self) -> RecordBatch {
+        self.rows.to_batch().expect("rows that were kept come out in the types that they had")
+    }
 }
 
 /// One partition in memory. There is always at least one zone; that of an empty partition has no rows.
@@ -26,28 +40,35 @@ pub struct HeldPartition {
     pub id: PartitionId,
     pub zones: Vec<Zone>,
     pub map: ZoneMap,
+    /// The same and more, for predicates that plain comparisons decide.
+    pub typed: TypedZones,
     pub stats: PartitionStats,
     /// Bytes of the CSV files it came from.
     pub csv_bytes: u64,
 }
 
 impl HeldPartition {
-    /// Cuts a partition into its zones, without copying rows.
+    /// Cuts a partition into its zones, and keeps its rows as [`ZoneRows::by_run`] does.
     pub fn new(partition: &Partition) -> HeldPartition {
         let zones = (0..partition.zone_count().max(1))
-            .map(|index| Zone {
-                partition: partition.id,
-                index: index as u32,
-                batch: match partition.zone_count() {
-                    0 => partition.batch.clone(),
-                    _ => partition.zone(index),
-                },
+            .map(|index| match partition.zone_count() {
+                0 => Zone::new(partition.id, 0, &partition.batch),
+                _ => Zone::new(partition.id, index as u32, &partition.zone(index)),
             })
             .collect::<Vec<_>>();
+        let (map, typed) = (ZoneMap::of(&zones), TypedZones::of(&zones));
+        let all = ZoneRows::by_run(&partition.batch);
+        let mut start = 0;
+        let zones = zones.into_iter().map(|zone| {
+            let rows = all.slice(start, zone.rows.len());
+            start += zone.rows.len();
+            Zone { rows, ..zone }
+        });
         HeldPartition {
             id: partition.id,
-            map: ZoneMap::of(&zones),
-            zones,
+            map,
+            typed,
+            zones: zones.collect(),
             stats: partition.stats.clone(),
             csv_bytes: partition.csv_bytes,
         }
@@ -55,7 +76,7 @@ impl HeldPartition {
 
     /// Rows over all zones.
     pub fn rows(&self) -> u64 {
-        self.zones.iter().map(|zone| zone.batch.num_rows() as u64).sum()
+        self.zones.iter().map(|zone| zone.rows.len() as u64).sum()
     }
 }
 

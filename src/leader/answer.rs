@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use bytes::Bytes;
 use serde::Serialize;
 
 use crate::delivery::QueryId;
@@ -141,6 +142,8 @@ pub struct Footer {
     pub elapsed: Duration,
     /// Of that, in the queue.
     pub queued: Duration,
+    /// Of that, for the plan.
+    pub planned: Duration,
     pub work: Vec<NodeWork>,
     /// Links on the routes that are not in the configuration.
     pub adopted: Vec<Link>,
@@ -164,7 +167,7 @@ impl Footer {
 pub struct ChunkMessage {
     pub chunks: Vec<ChunkMeta>,
     /// In the query's encoding.
-    pub data: Vec<u8>,
+    pub data: Bytes,
     /// xxh3 of `data`.
     pub checksum: u64,
     /// A gap was known when this was sent.

@@ -7,7 +7,6 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use tokio::sync::watch;
 
@@ -16,7 +15,7 @@ use super::answer::{Footer, QuerySpec, QueryState, QueryStatus};
 use super::fairness::Flow;
 use crate::delivery::result::ChunkingParams;
 use crate::delivery::store::{ResultStore, StoreCounters, StoreError, Why};
-use crate::delivery::{Chunk, ChunkState, Gone, QueryId};
+use crate::delivery::{Arrived, Chunk, ChunkState, Gone, QueryId};
 use crate::engine::stop::{Stop, StopReason};
 use crate::failure::{Failure, FailureKind};
 
@@ -128,11 +127,11 @@ impl Desk {
     }
 
     /// Rows were accepted.
-    pub fn append(&mut self, id: QueryId, batch: RecordBatch, partial: bool) -> Result<(), Failure> {
+    pub fn append(&mut self, id: QueryId, arrived: Arrived, partial: bool) -> Result<(), Failure> {
         if let Some(query) = self.queries.get_mut(&id) {
             query.partial |= partial;
         }
-        self.results.append(id, batch).map_err(|error| out_of_room(&error))?;
+        self.results.append(id, arrived).map_err(|error| out_of_room(&error))?;
         self.notify(id);
         Ok(())
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures::stream::{self, BoxStream};
 use futures::{FutureExt, StreamExt};
 use tokio::sync::watch;
@@ -29,6 +30,8 @@ use crate::transport::services::{ClientService, LogsAsked};
 
 /// How often a waiting reader shows that it is still there, well within `idle_s`.
 const TOUCH_INTERVAL: Duration = Duration::from_secs(2);
+/// A message of no more bytes is encoded by the thread that sends it: that takes less than to hand it to another.
+const ENCODED_HERE_BYTES: u64 = 32 << 10;
 /// A query's text parts beyond the SQL statement.
 const NAME_BYTES_MAX: usize = 256;
 
@@ -159,7 +162,11 @@ impl Queries {
         }
         let head =
             if with_schema { encode_schema(&schema).map_err(|error| self.encode_failure(&error))? } else { Vec::new() };
-        let encoded = self.cpu.spawn(async move { encoding.message(&chunks, &schema) }).await;
+        let bytes: u64 = chunks.iter().map(|chunk| encoding.estimate(chunk)).sum();
+        let encoded = match bytes <= ENCODED_HERE_BYTES {
+            true => Ok(encoding.message(&chunks, &schema)),
+            false => self.cpu.spawn(async move { encoding.message(&chunks, &schema) }).await,
+        };
         let (data, metas) =
             encoded.map_err(|error| self.encode_failure(&error))?.map_err(|error| self.encode_failure(&error))?;
         Ok(ChunkMessage { chunks: metas, checksum: checksum(&data), data, partial, schema: head, total_chunks, footer })
@@ -268,7 +275,7 @@ impl ClientService for Clients {
             {
                 let message = ChunkMessage {
                     chunks: Vec::new(),
-                    data: Vec::new(),
+                    data: Bytes::new(),
                     checksum: checksum(&[]),
                     partial: !footer.coverage.is_complete(),
                     schema: Vec::new(),

@@ -10,6 +10,7 @@ use overlay_ingest::PartitionId;
 use super::change_over::ChangeOver;
 use super::data::LocalData;
 use super::membership::Membership;
+use super::os;
 use crate::engine::store::{HeldPartition, Store};
 use crate::routing::announcements::NodeState;
 use crate::routing::placement::Placement;
@@ -90,24 +91,31 @@ async fn load_missing(
     let (store_of_task, data) = (Arc::clone(store), Arc::clone(data));
     let loaded = tokio::task::spawn_blocking(move || {
         use rayon::prelude::*;
+        // Threads that end with the loading: what they held for the decoder goes with them.
+        let pool = rayon::ThreadPoolBuilder::new().thread_name(|n| format!("load-{n}")).build();
+        let pool = pool.map_err(|error| LoadError::Interrupted(error.to_string()))?;
         let load = |id: &PartitionId| {
             let Some(partition) = data.load(id)? else { return Ok(None) };
             store_of_task.insert(HeldPartition::new(&partition));
             Ok(Some((*id, partition.stats)))
         };
-        missing
-            .par_iter()
-            .filter_map(|id| load(id).transpose())
-            .collect::<Result<BTreeMap<_, _>, overlay_ingest::Error>>()
+        let counted = pool.install(|| {
+            let counted = missing.par_iter().filter_map(|id| load(id).transpose());
+            counted.collect::<Result<BTreeMap<_, _>, overlay_ingest::Error>>()
+        });
+        Ok::<_, LoadError>(counted?)
     });
     let counted = loaded.await.map_err(|error| LoadError::Interrupted(error.to_string()))??;
+    // Decoding needs several times the memory that stays.
+    os::give_back_memory();
     membership.count(&counted);
     membership.set_held(store.ids(), NodeState::Ready);
     tracing::info!(partitions = store.ids().len(), rows = store.rows(), "ready");
     Ok(())
 }
 
-/// Bytes of a row in memory: 5 columns of 8 bytes, 6 dictionary keys of 4, and 3 bytes of small integers.
+/// Bytes of a row in memory at most: 5 columns of 8 bytes, 6 dictionary keys of 4, and 3 bytes of small integers. Where a
+/// site's rows stand together it is about half; see `engine::zone_rows`.
 pub(super) const ROW_BYTES: u64 = 67;
 /// Bytes of CSV for each byte in memory, at the least: a row has about 160. For what nobody has counted yet.
 const CSV_BYTES_PER_BYTE: u64 = 2;

@@ -21,7 +21,8 @@ use crate::delivery::QueryId;
 use crate::engine::coverage::CoverageSink;
 use crate::engine::executor::{Clock, RayonPool};
 use crate::engine::hop::{Hop, RemoteError, RemoteScan};
-use crate::engine::message::{FailureCode, NodeInstance, ScanMessage, ScanRequest};
+use crate::engine::message::{FailureCode, NodeInstance, ScanMessage, ScanPath, ScanRequest};
+use crate::engine::plain::{plain_schema, spell_out};
 use crate::engine::reader::{Overview, PinnedPartition, QueryContext};
 use crate::engine::session::{Ask, Engine};
 use crate::engine::stop::Stop;
@@ -34,6 +35,14 @@ use crate::routing::forwarding;
 use crate::routing::known::KnownPartition;
 use crate::routing::topology::Topology;
 use crate::routing::{Load, NodeId, Role};
+
+/// How a query is to be answered; the answer is the same.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Way {
+    pub scan_path: ScanPath,
+    /// Texts spelled out, for readers that know no dictionaries.
+    pub plain_texts: bool,
+}
 
 /// The data of all configured teams, in this process.
 pub struct LocalOverlay {
@@ -92,6 +101,18 @@ impl LocalOverlay {
         ask: &Ask,
         limit: Option<u64>,
         deadline: Duration,
+        each: impl FnMut(&SchemaRef, Option<RecordBatch>) -> Result<(), Failure>,
+    ) -> Result<Footer, Failure> {
+        self.answer_by(Way::default(), ask, limit, deadline, each).await
+    }
+
+    /// The same by a given way.
+    pub async fn answer_by(
+        &self,
+        way: Way,
+        ask: &Ask,
+        limit: Option<u64>,
+        deadline: Duration,
         mut each: impl FnMut(&SchemaRef, Option<RecordBatch>) -> Result<(), Failure>,
     ) -> Result<Footer, Failure> {
         let me = &self.hop.me;
@@ -111,14 +132,21 @@ impl LocalOverlay {
             stop: Stop::default(),
             deadline: start + deadline,
             sink: Arc::new(CoverageSink::default()),
+            scan_path: way.scan_path,
+            plain_texts: way.plain_texts,
         });
         let plan = self.engine.plan(&context, ask, limit).await.map_err(|error| plan_failure(error, me))?;
-        let schema = plan.schema();
+        let planned = (self.hop.clock)().saturating_sub(start);
+        // A plan that was not made for it still gives dictionaries.
+        let schema = if way.plain_texts { plain_schema(&plan.schema()) } else { plan.schema() };
         each(&schema, None)?;
         let mut rows = 0;
         let mut batches = plan.execute().map_err(|error| read_failure(&error, me))?;
         while let Some(batch) = batches.next().await {
-            let batch = batch.map_err(|error| read_failure(&error, me))?;
+            let mut batch = batch.map_err(|error| read_failure(&error, me))?.batch;
+            if way.plain_texts {
+                batch = spell_out(&batch).map_err(|error| read_failure(&error.into(), me))?;
+            }
             rows += batch.num_rows() as u64;
             each(&schema, Some(batch))?;
         }
@@ -132,6 +160,7 @@ impl LocalOverlay {
             rows,
             elapsed: (self.hop.clock)().saturating_sub(start),
             queued: Duration::ZERO,
+            planned,
             work,
             adopted: Vec::new(),
             coverage,

@@ -26,6 +26,7 @@ use crate::delivery::result::ChunkingParams;
 use crate::engine::coverage::CoverageSink;
 use crate::engine::executor::Clock;
 use crate::engine::hop::Hop;
+use crate::engine::message::ScanPath;
 use crate::engine::reader::{PinnedPartition, QueryContext};
 use crate::engine::session::Engine;
 use crate::engine::stop::StopReason;
@@ -146,7 +147,7 @@ impl Queries {
         stop: &crate::engine::stop::Stop,
         deadline: Duration,
     ) -> Result<Footer, Failure> {
-        let Planned { manifest, context, plan } = self.settled_plan(id, spec, stop, deadline).await?;
+        let Planned { manifest, context, plan, took: planned } = self.settled_plan(id, spec, stop, deadline).await?;
         // Held until the last row is stored, or the query ends otherwise.
         let _room = self.room.wait_for(plan.rows_estimate, &plan.schema(), deadline.saturating_sub(self.now())).await;
         let limits = &self.membership.config().limits;
@@ -159,10 +160,10 @@ impl Queries {
         };
         self.desk().open_result(id, plan.schema(), chunking, self.now())?;
         let mut batches = plan.execute().map_err(|error| read_failure(&error, self.me()))?;
-        while let Some(batch) = batches.next().await {
-            let batch = batch.map_err(|error| read_failure(&error, self.me()))?;
-            if batch.num_rows() > 0 {
-                self.desk().append(id, batch, context.sink.has_gaps())?;
+        while let Some(arrived) = batches.next().await {
+            let arrived = arrived.map_err(|error| read_failure(&error, self.me()))?;
+            if arrived.batch.num_rows() > 0 {
+                self.desk().append(id, arrived, context.sink.has_gaps())?;
             }
         }
         // Leaves report when they are dropped, so the stream goes first.
@@ -179,7 +180,8 @@ impl Queries {
             .filter(|link| !configured.contains(link))
             .collect();
         let (elapsed, queued) = (Duration::ZERO, Duration::ZERO);
-        Ok(Footer { id, state, rows: 0, elapsed, queued, work, adopted: adopted.into_iter().collect(), coverage })
+        let adopted = adopted.into_iter().collect();
+        Ok(Footer { id, state, rows: 0, elapsed, queued, planned, work, adopted, coverage })
     }
 
     pub(super) fn context(
@@ -212,6 +214,8 @@ impl Queries {
             stop: stop.clone(),
             deadline,
             sink: Arc::new(CoverageSink::default()),
+            scan_path: ScanPath::Any,
+            plain_texts: false,
         })
     }
 

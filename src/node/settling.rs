@@ -37,6 +37,8 @@ pub struct Planned {
     pub manifest: Manifest,
     pub context: Arc<QueryContext>,
     pub plan: QueryPlan,
+    /// Time spent on the plan that is used, the wait for a turn to plan included.
+    pub took: Duration,
 }
 
 /// What a query would have to wait for.
@@ -75,14 +77,16 @@ impl Queries {
                 }
             }
             let context = self.context(id, spec, stop, deadline, &manifest);
+            let planning_since = self.now();
             let plan = {
                 let _permit = self.planning.acquire().await;
                 let plan = self.engine.plan(&context, &spec.ask, spec.limit).await;
                 plan.map_err(|error| plan_failure(error, self.me()))?
             };
+            let took = self.now().saturating_sub(planning_since);
             match self.unsettled(&manifest, &plan.partitions) {
-                None => return Ok(Planned { manifest, context, plan }),
-                Some(Unsettled::NotHeld) if time_is_up => return Ok(Planned { manifest, context, plan }),
+                None => return Ok(Planned { manifest, context, plan, took }),
+                Some(Unsettled::NotHeld) if time_is_up => return Ok(Planned { manifest, context, plan, took }),
                 Some(Unsettled::Unknown(failure)) if time_is_up => return Err(failure),
                 Some(_) => self.pause(&mut changes, until).await,
             }

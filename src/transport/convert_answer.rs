@@ -154,6 +154,7 @@ pub(super) fn batch_to_wire(message: ChunkMessage) -> wire::ChunkBatch {
         partial: message.partial,
         footer: message.footer.map(footer_to_wire),
         schema: message.schema,
+        uid: String::new(),
     }
 }
 
@@ -213,6 +214,7 @@ pub(super) fn footer_to_wire(footer: Footer) -> wire::Footer {
         rows: footer.rows,
         elapsed_us: micros(footer.elapsed),
         queued_us: micros(footer.queued),
+        planned_us: micros(footer.planned),
         rows_scanned,
         bytes_scanned,
         nodes: footer
@@ -243,6 +245,7 @@ pub(super) fn footer_from_wire(footer: wire::Footer) -> Result<Footer, Failure> 
         rows: footer.rows,
         elapsed: Duration::from_micros(footer.elapsed_us),
         queued: Duration::from_micros(footer.queued_us),
+        planned: Duration::from_micros(footer.planned_us),
         work: footer
             .nodes
             .into_iter()

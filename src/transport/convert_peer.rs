@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use overlay_ingest::partition::DAY_BYTES_MAX;
 use overlay_ingest::stats::Bounds;
 use overlay_ingest::{Date, PartitionId, PartitionStats};
@@ -12,7 +13,7 @@ use super::status::{malformed, micros, millis, time_left};
 use super::wire;
 use crate::delivery::QueryId;
 use crate::engine::message::{
-    BranchFailure, FailureCode, How, NodeInstance, NodeWork, Payload, ScanMessage, ScanRequest, ZoneAnswer,
+    BranchFailure, FailureCode, How, NodeInstance, NodeWork, Payload, ScanMessage, ScanPath, ScanRequest, ZoneAnswer,
 };
 use crate::failure::Failure;
 use crate::routing::announcements::{Announcement, INCARNATION_MAX, Load, NodeState};
@@ -79,6 +80,7 @@ pub(super) fn scan_request_to_wire(request: ScanRequest) -> wire::ScanRequest {
         projection: request.projection.iter().map(|column| *column as u32).collect(),
         predicate: request.predicate,
         limit: request.limit,
+        scan_path: position(&PATHS, &request.scan_path),
     }
 }
 
@@ -115,8 +117,11 @@ pub(super) fn scan_request_from_wire(request: wire::ScanRequest) -> Result<ScanR
         projection: request.projection.iter().map(|column| *column as usize).collect(),
         predicate: request.predicate,
         limit: request.limit,
+        scan_path: *PATHS.get(request.scan_path as usize).ok_or_else(|| malformed("an unknown way to scan"))?,
     })
 }
+
+const PATHS: [ScanPath; 3] = [ScanPath::Any, ScanPath::NoIndex, ScanPath::Reference];
 
 const HOW: [How; 3] = [How::Scanned, How::Index, How::ZoneMap];
 
@@ -188,7 +193,7 @@ fn zone_to_wire(answer: ZoneAnswer) -> wire::ZoneAnswer {
     let (checksum, ipc) = match answer.payload {
         Payload::Ipc { bytes, xxh3 } => (xxh3, bytes),
         // Only a reader in this process asks for batches, and it does not come through here.
-        Payload::None | Payload::Batch(_) => (0, Vec::new()),
+        Payload::None | Payload::Batch(_) => (0, Bytes::new()),
     };
     wire::ZoneAnswer {
         asked: Some(partition_ref(&answer.asked)),

@@ -10,7 +10,7 @@ use tonic::{Request, Status};
 
 use super::connector::SharedConnector;
 use super::convert_answer::{
-    batch_from_wire, chunk_from_wire, query_status_from_wire, spec_to_wire, state, submitted_from_wire,
+    batch_from_wire, chunk_from_wire, query_id, query_status_from_wire, spec_to_wire, state, submitted_from_wire,
 };
 use super::convert_status::{metrics_from_wire, node_status_from_wire};
 use super::convert_trace::trace_from_wire;
@@ -50,6 +50,18 @@ impl NodeConnection {
     ) -> Result<Submitted, Failure> {
         let request = timed(spec_to_wire(spec, client_id), timeout);
         submitted_from_wire(self.client.clone().query(request).await.map_err(failed)?.into_inner())
+    }
+
+    /// Opens a query and reads it from its first chunk on, in one round trip.
+    pub async fn ask(
+        &self,
+        spec: QuerySpec,
+        client_id: &str,
+    ) -> Result<(QueryId, BoxStream<'static, Result<ChunkMessage, Failure>>), Failure> {
+        let mut stream = self.client.clone().ask(spec_to_wire(spec, client_id)).await.map_err(failed)?.into_inner();
+        let opened = stream.message().await.map_err(failed)?;
+        let id = query_id(&opened.ok_or_else(|| malformed("a query without an id"))?.uid)?;
+        Ok((id, stream.map(|batch| batch_from_wire(batch.map_err(failed)?)).boxed()))
     }
 
     /// One chunk.

@@ -24,6 +24,9 @@ pub const MESSAGE_BYTES_MAX: usize = 16 << 20;
 pub(crate) const STREAM_WINDOW_BYTES: u32 = 4 << 20;
 /// Flow-control window of a connection: that of all its streams together, so that half-read ones stall nobody.
 pub(crate) const CONNECTION_WINDOW_BYTES: u32 = STREAM_WINDOW_BYTES * STREAMS_MAX;
+/// A frame carries up to this much: a message of a megabyte in the customary 16 KiB is many hand-overs. Larger frames would
+/// let small calls on the same connection wait longer behind one.
+pub(crate) const FRAME_BYTES_MAX: u32 = 256 << 10;
 /// Streams on one connection. More wait for a place on it.
 pub(crate) const STREAMS_MAX: u32 = 256;
 

@@ -20,7 +20,7 @@ use super::convert_trace::{trace_hop_from_wire, trace_request_to_wire};
 use super::services::{Hello, HelloAnswer, LinkKind, News, NewsAnswer};
 use super::status::{from_status, millis};
 use super::wire::peer_client::PeerClient;
-use super::{CONNECTION_WINDOW_BYTES, MESSAGE_BYTES_MAX, STREAM_WINDOW_BYTES, wire};
+use super::{CONNECTION_WINDOW_BYTES, FRAME_BYTES_MAX, MESSAGE_BYTES_MAX, STREAM_WINDOW_BYTES, wire};
 use crate::engine::hop::{RemoteError, RemoteScan};
 use crate::engine::message::{FailureCode, ScanMessage, ScanRequest};
 use crate::failure::{Failure, FailureKind};
@@ -43,6 +43,7 @@ pub(super) fn channel(connector: SharedConnector, address: AddressOf) -> Channel
         .keep_alive_timeout(KEEPALIVE_TIMEOUT)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_frame_size(FRAME_BYTES_MAX)
         .tcp_nodelay(true)
         .connect_with_connector_lazy(tower::service_fn(move |_: Uri| {
             let (connector, address) = (Arc::clone(&connector), address());

@@ -23,7 +23,7 @@ use super::services::{ClientService, Hello, LinkKind, LogsAsked, PeerService};
 use super::status::to_status;
 use super::wire::overlay_server::{Overlay, OverlayServer};
 use super::wire::peer_server::{Peer, PeerServer};
-use super::{CONNECTION_WINDOW_BYTES, MESSAGE_BYTES_MAX, STREAM_WINDOW_BYTES, STREAMS_MAX, wire};
+use super::{CONNECTION_WINDOW_BYTES, FRAME_BYTES_MAX, MESSAGE_BYTES_MAX, STREAM_WINDOW_BYTES, STREAMS_MAX, wire};
 use crate::engine::message::ScanMessage;
 use crate::engine::scan::PART_BYTES_MAX;
 use crate::routing::NodeId;
@@ -71,6 +71,7 @@ pub fn serve(
     let serving = Server::builder()
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_frame_size(FRAME_BYTES_MAX)
         .max_concurrent_streams(STREAMS_MAX)
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
@@ -193,6 +194,16 @@ impl Overlay for ClientWire {
         let id = query_id(&request.uid).map_err(to_status)?;
         let messages = self.0.stream(id, request.from_index, request.acknowledged_through);
         Ok(Response::new(messages.map(|message| message.map(batch_to_wire).map_err(to_status)).boxed()))
+    }
+
+    type AskStream = WireStream<wire::ChunkBatch>;
+
+    async fn ask(&self, request: Request<wire::QueryRequest>) -> Result<Response<Self::AskStream>, Status> {
+        let spec = spec_from_wire(request.into_inner()).map_err(to_status)?;
+        let id = self.0.submit(spec).await.map_err(to_status)?.id;
+        let opened = wire::ChunkBatch { uid: id.to_string(), ..wire::ChunkBatch::default() };
+        let messages = self.0.stream(id, 0, None).map(|message| message.map(batch_to_wire).map_err(to_status));
+        Ok(Response::new(stream::iter([Ok(opened)]).chain(messages).boxed()))
     }
 
     async fn cancel(&self, request: Request<wire::CancelRequest>) -> Result<Response<wire::CancelReply>, Status> {

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use overlay::engine::statistics::ZoneMap;
 use overlay::engine::store::{HeldPartition, Store, Zone};
+use overlay::engine::typed_zones::TypedZones;
 use overlay::leader::answer::QuerySpec;
 use overlay_ingest::PartitionId;
 
@@ -34,6 +35,7 @@ fn with_zones(partition: &HeldPartition, zones: Vec<Zone>) -> HeldPartition {
     HeldPartition {
         id: partition.id,
         map: ZoneMap::of(&zones),
+        typed: TypedZones::of(&zones),
         zones,
         stats: partition.stats.clone(),
         csv_bytes: partition.csv_bytes,
@@ -68,7 +70,7 @@ const DAMAGES: &[Damage] = &[
     },
     Damage {
         name: "rows of a zone are gone",
-        apply: |store, ids| change_zones(store, ids, |zones| zones[2].batch = zones[2].batch.slice(0, 63)),
+        apply: |store, ids| change_zones(store, ids, |zones| zones[2].rows = zones[2].rows.slice(0, 63)),
     },
     Damage {
         name: "a zone is there twice",

@@ -13,7 +13,7 @@ use fastrand::Rng;
 use futures::StreamExt;
 use overlay::delivery::QueryId;
 use overlay::engine::coverage::Outcome;
-use overlay::engine::message::{NodeInstance, ScanMessage, ScanRequest};
+use overlay::engine::message::{NodeInstance, ScanMessage, ScanPath, ScanRequest};
 use overlay::engine::reader::{ReadError, Reader};
 use overlay::engine::scan::Output;
 use overlay::engine::session::Engine;
@@ -62,7 +62,7 @@ async fn check(seed: u64, engine: &Engine) -> End {
     let (mut rows, mut error) = (Vec::new(), None);
     while let Some(batch) = reader.next().await {
         match batch {
-            Ok(batch) => rows.extend(values(&batch)),
+            Ok(arrived) => rows.extend(values(&arrived.batch)),
             Err(failed) => error = Some(failed),
         }
     }
@@ -151,7 +151,7 @@ async fn without_faults_every_answer_is_complete() {
         let (mut rows, mut failed) = (Vec::new(), false);
         while let Some(batch) = reader.next().await {
             match batch {
-                Ok(batch) => rows.extend(values(&batch)),
+                Ok(arrived) => rows.extend(values(&arrived.batch)),
                 Err(_) => failed = true,
             }
         }
@@ -185,6 +185,7 @@ async fn read_naively(world: &World) -> Vec<i64> {
             projection: vec![0],
             predicate: Vec::new(),
             limit: None,
+            scan_path: ScanPath::Any,
         };
         let mut messages = world.hops[&world.reader].run(request, Stop::default(), Output::Ipc);
         wanted.clear();

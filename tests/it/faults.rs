@@ -133,8 +133,10 @@ fn damage(message: &mut ScanMessage) {
     let ScanMessage::Zones(answers) = message else { return };
     for answer in answers {
         if let Payload::Ipc { bytes, .. } = &mut answer.payload {
-            let middle = bytes.len() / 2;
-            bytes[middle] ^= 1;
+            let mut damaged = bytes.to_vec();
+            let middle = damaged.len() / 2;
+            damaged[middle] ^= 1;
+            *bytes = damaged.into();
         }
     }
 }
@@ -165,7 +167,7 @@ fn in_parts(message: ScanMessage, random: &mut Rng) -> Vec<ScanMessage> {
     let cut = random.usize(1..batch.num_rows());
     let part = |part: u32, from: usize, rows: usize| {
         let bytes = encode_batch(&batch.slice(from, rows)).expect("it was encoded before");
-        let payload = Payload::Ipc { xxh3: checksum(&bytes), bytes };
+        let payload = Payload::Ipc { xxh3: checksum(&bytes), bytes: bytes.into() };
         ScanMessage::Zones(vec![ZoneAnswer { part, last: part == 1, rows: rows as u64, payload, ..answer.clone() }])
     };
     vec![part(0, 0, cut), part(1, cut, batch.num_rows() - cut)]

@@ -21,6 +21,7 @@ mod program;
 mod real_data;
 mod refusals;
 mod rows;
+mod scan_paths;
 mod sql;
 mod trace;
 mod world;

@@ -15,13 +15,14 @@ use overlay::delivery::QueryId;
 use overlay::engine::coverage::CoverageSink;
 use overlay::engine::executor::InlinePool;
 use overlay::engine::hop::{Hop, RemoteError, RemoteScan};
-use overlay::engine::message::{NodeInstance, ScanMessage, ScanRequest};
+use overlay::engine::message::{NodeInstance, ScanMessage, ScanPath, ScanRequest};
 use overlay::engine::reader::{LeafSpec, Overview, PinnedPartition, QueryContext};
 use overlay::engine::scan::Output;
 use overlay::engine::session::Engine;
 use overlay::engine::statistics::ZoneMap;
 use overlay::engine::stop::Stop;
 use overlay::engine::store::{HeldPartition, Store, Zone};
+use overlay::engine::typed_zones::TypedZones;
 use overlay::routing::assignment::{NodeView, Order, Snapshot};
 use overlay::routing::forwarding::{self, Forwarding};
 use overlay::routing::{Link, Load, NodeId, Role, Topology};
@@ -204,8 +205,9 @@ fn held(id: PartitionId, rows: &[i64], zone_rows: usize, schema: &SchemaRef) -> 
         batches.push(batch(&[]));
     }
     let zones = batches.into_iter().enumerate();
-    let zones: Vec<Zone> = zones.map(|(index, batch)| Zone { partition: id, index: index as u32, batch }).collect();
-    HeldPartition { id, map: ZoneMap::of(&zones), zones, stats: stats(rows.len()), csv_bytes: 0 }
+    let zones: Vec<Zone> = zones.map(|(index, batch)| Zone::new(id, index as u32, &batch)).collect();
+    let typed = TypedZones::of(&zones);
+    HeldPartition { id, map: ZoneMap::of(&zones), typed, zones, stats: stats(rows.len()), csv_bytes: 0 }
 }
 
 fn stats(rows: usize) -> PartitionStats {
@@ -253,6 +255,8 @@ impl World {
             stop: Stop::default(),
             deadline: HOUR,
             sink,
+            scan_path: ScanPath::Any,
+            plain_texts: false,
         })
     }
 

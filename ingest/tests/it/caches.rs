@@ -3,6 +3,9 @@
 use std::fs::{self, File};
 use std::time::{Duration, SystemTime};
 
+use arrow::array::AsArray;
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Float64Type};
 use overlay_ingest::run::RunOptions;
 use overlay_ingest::{Cache, DateRange, Error, Layout, identify_date, parse_date};
 
@@ -11,6 +14,62 @@ use crate::tree::{LAYOUT, Tree, date, range, row};
 fn touch(path: &std::path::Path, seconds: u64) {
     let time = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
     File::options().write(true).open(path).unwrap().set_modified(time).unwrap();
+}
+
+/// The counts of every day are those of its rows.
+fn check_counts(tree: &Tree, what: &str) {
+    let cache = Cache::open(tree.cache()).unwrap();
+    let counts = cache.counts().unwrap().expect("a generated day has few distinct values");
+    for entry in &cache.manifest().partitions {
+        let batch = cache.load(entry).unwrap().batch;
+        let parameters = cast(batch.column_by_name("parameter").unwrap(), &DataType::Utf8).unwrap();
+        let concentrations = batch.column_by_name("concentration").unwrap().as_primitive::<Float64Type>();
+        let day = counts.day(&entry.id).unwrap_or_else(|| panic!("{what}: {} is not counted", entry.id));
+        for (name, min, max) in [("OZONE", 5.0, 35.5), ("PM2.5", 0.0, 0.0), ("CO", -9.0, 9e9), ("PM2.5", 7.0, 3.0)] {
+            let rows = parameters.as_string::<i32>().iter().zip(concentrations);
+            let matches = rows.filter(|(p, c)| *p == Some(name) && c.is_some_and(|c| min <= c && c <= max));
+            let expected = Some(matches.count() as u64);
+            assert_eq!(day.rows(|parameter| parameter == name, min, max), expected, "{what}: {name} {min} {max}");
+        }
+    }
+}
+
+#[test]
+fn counts_follow_the_days() {
+    // Enough sites that values repeat; of fewer rows no counts are kept.
+    let tree = Tree::generated(3, 400);
+    tree.run();
+    check_counts(&tree, "made");
+    let file = tree.root().join("data/20200811/20200811-03.csv");
+    fs::remove_file(file).unwrap();
+    tree.run();
+    check_counts(&tree, "one day changed, two kept");
+    fs::remove_dir_all(tree.root().join("data/20200810")).unwrap();
+    tree.run();
+    check_counts(&tree, "one day gone");
+    let names = tree.cache_files();
+    assert_eq!(names.iter().filter(|name| name.starts_with("counts")).count(), 1, "{names:?}");
+    let small = Tree::generated(1, 3);
+    assert!(small.run().manifest.counts.is_none(), "few rows, each with a value of its own");
+}
+
+#[test]
+fn damaged_counts_are_refused_by_name_and_made_again() {
+    let tree = Tree::generated(2, 400);
+    let manifest = tree.run().manifest;
+    let path = tree.cache().join(&manifest.counts.expect("they are kept").file);
+    let mut bytes = fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&path, &bytes).unwrap();
+    let refused = Cache::open(tree.cache()).unwrap().counts().unwrap_err();
+    assert!(matches!(refused, Error::CorruptPartition { .. }), "{refused}");
+    fs::remove_file(tree.root().join("data/20200810/20200810-01.csv")).unwrap();
+    tree.run();
+    let cache = Cache::open(tree.cache()).unwrap();
+    let counts = cache.counts().unwrap().expect("the day that was read again has counts");
+    let known: Vec<bool> = cache.manifest().partitions.iter().map(|entry| counts.day(&entry.id).is_some()).collect();
+    assert_eq!(known, [true, false], "a day that was kept goes without, rather than with wrong ones");
 }
 
 #[test]

@@ -41,6 +41,12 @@ pub trait Chunking: Send + Sync {
 
     /// Rows of the next chunk. The last chunk of a result may have fewer.
     fn next_rows(&self, input: &ChunkingInput) -> usize;
+
+    /// The least rows of a chunk that would rather end where a batch ends than have all the rows of
+    /// [`Chunking::next_rows`]: nothing has to be put together then. `None`: the number counts, wherever batches end.
+    fn rows_to_end_with_a_batch(&self, _: &ChunkingInput) -> Option<usize> {
+        None
+    }
 }
 
 /// One line of the table of strategies.

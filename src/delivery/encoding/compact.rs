@@ -53,6 +53,32 @@ pub(super) fn slice(batch: &RecordBatch, offset: usize, rows: usize) -> RecordBa
         .expect("collecting the values of a column changes neither its type nor its length")
 }
 
+/// The same rows, with dictionaries that hold only values that some row uses. Unlike [`join`] it looks at no text: values
+/// that were unique stay so.
+pub(super) fn trim(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+    let columns = batch.columns().iter().map(trim_column).collect::<Result<Vec<_>, _>>()?;
+    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    RecordBatch::try_new_with_options(batch.schema(), columns, &options)
+}
+
+fn trim_column(column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+    downcast_dictionary_array!(
+        column => trim_dictionary(column),
+        _ => Ok(Arc::clone(column))
+    )
+}
+
+fn trim_dictionary<K: ArrowDictionaryKeyType>(dictionary: &DictionaryArray<K>) -> Result<ArrayRef, ArrowError> {
+    let used = Used::of(dictionary)?;
+    if used.values.len() == dictionary.values().len() {
+        return Ok(Arc::new(dictionary.clone()));
+    }
+    // Under a null lies any key at all, also one past the end; what it becomes does not matter.
+    let place_of = |key: K::Native| used.places.get(key.as_usize()).copied().unwrap_or(0);
+    let keys: PrimitiveArray<K> = dictionary.keys().unary(|key| K::Native::usize_as(place_of(key)));
+    Ok(Arc::new(DictionaryArray::try_new(keys, used.values)?))
+}
+
 fn join_column(arrays: &[&dyn Array]) -> Result<ArrayRef, ArrowError> {
     let first = arrays[0];
     downcast_dictionary_array!(

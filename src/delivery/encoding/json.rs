@@ -12,6 +12,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::json::reader::ReaderBuilder;
 use arrow::json::writer::{JsonArray, WriterBuilder};
+use bytes::Bytes;
 
 use super::{ChunkMeta, DecodeError, EncodeError, Encoding, check_counts, packing, without_panic};
 use crate::delivery::Chunk;
@@ -25,7 +26,7 @@ impl Encoding for Json {
         NAME
     }
 
-    fn message(&self, chunks: &[Chunk], _schema: &SchemaRef) -> Result<(Vec<u8>, Vec<ChunkMeta>), EncodeError> {
+    fn message(&self, chunks: &[Chunk], _schema: &SchemaRef) -> Result<(Bytes, Vec<ChunkMeta>), EncodeError> {
         assert!(!chunks.is_empty(), "a message without a chunk");
         let (mut bytes, mut metas) = (Vec::new(), Vec::with_capacity(chunks.len()));
         for chunk in chunks {
@@ -38,7 +39,7 @@ impl Encoding for Json {
                 bytes: (bytes.len() - start) as u64,
             });
         }
-        Ok((bytes, metas))
+        Ok((bytes.into(), metas))
     }
 
     fn decode(&self, bytes: &[u8], metas: &[ChunkMeta], schema: &SchemaRef) -> Result<Vec<RecordBatch>, DecodeError> {

@@ -19,6 +19,7 @@ pub mod zone;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
+use bytes::Bytes;
 
 use super::{Chunk, OtherColumns};
 
@@ -45,14 +46,14 @@ pub trait Encoding: Send + Sync {
     fn name(&self) -> &'static str;
 
     /// Encodes chunks of one result, in the order given. At least one chunk.
-    fn message(&self, chunks: &[Chunk], schema: &SchemaRef) -> Result<(Vec<u8>, Vec<ChunkMeta>), EncodeError>;
+    fn message(&self, chunks: &[Chunk], schema: &SchemaRef) -> Result<(Bytes, Vec<ChunkMeta>), EncodeError>;
 
     /// Decodes a whole message: one batch with the columns of this schema for each of `metas`. The bytes must have
     /// passed their [`checksum`].
     fn decode(&self, bytes: &[u8], metas: &[ChunkMeta], schema: &SchemaRef) -> Result<Vec<RecordBatch>, DecodeError>;
 
     /// Encodes one chunk so that it stands alone.
-    fn chunk(&self, chunk: &Chunk, schema: &SchemaRef) -> Result<Vec<u8>, EncodeError> {
+    fn chunk(&self, chunk: &Chunk, schema: &SchemaRef) -> Result<Bytes, EncodeError> {
         Ok(self.message(std::slice::from_ref(chunk), schema)?.0)
     }
 

@@ -2,6 +2,7 @@
 //! what it does when processes die, stop, or find other files than they expect.
 
 mod answers;
+mod bench;
 mod caches;
 mod demo;
 mod doctor;

@@ -1,0 +1,130 @@
+//! The workloads over the overlay: a real Leader, team leaders and workers in processes of their own, and the client
+//! that users have, over TCP.
+//!
+//! The client is connected and the nodes have answered queries with other bounds before: what is measured is asking
+//! and receiving, to the footer, which says that the answer is whole.
+
+use std::time::{Duration, Instant};
+
+use arrow::array::RecordBatch;
+use arrow::util::display::{ArrayFormatter, FormatOptions};
+use tokio::runtime::Runtime;
+
+use super::cluster::{Cluster, Shape};
+use super::folder::Folder;
+use super::ingest::{Days, millis, tenths};
+use super::report::Measured;
+use super::warm::others;
+use crate::cli::arguments::BenchPoint;
+use crate::cli::error::{CliError, Exit};
+use crate::cli::target;
+use crate::config::Config;
+use crate::engine::filter::RangeFilter;
+use crate::engine::session::Ask;
+use crate::leader::answer::QuerySpec;
+use crate::node::local::LocalOverlay;
+
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Nodes that run, and a client of theirs.
+pub struct Remote {
+    cluster: Cluster,
+    runtime: Runtime,
+}
+
+impl Remote {
+    pub fn start(days: &Days, folder: &Folder) -> Result<Remote, CliError> {
+        let runtime = target::runtime()?;
+        let cluster = runtime.block_on(Cluster::start(days, folder, Shape::OneHost))?;
+        Ok(Remote { cluster, runtime })
+    }
+
+    /// Every row of the range, every column.
+    pub fn rows(&self, range: &RangeFilter) -> Result<Measured, CliError> {
+        for other in others(range) {
+            self.ask(Ask::Range(other))?;
+        }
+        let start = Instant::now();
+        let batches = self.ask(Ask::Range(range.clone()))?;
+        let ms = millis(start);
+        Ok(Measured {
+            ms,
+            rows: batches.iter().map(|batch| batch.num_rows() as u64).sum(),
+            tenths: Some(batches.iter().map(tenths).sum()),
+            path: None,
+        })
+    }
+
+    /// One row by site, parameter and hour.
+    pub fn point(&self, point: &BenchPoint) -> Result<Measured, CliError> {
+        let at = |hour: &str| {
+            let [site, parameter] = [&point.site, &point.parameter].map(|text| text.replace('\'', "''"));
+            let utc = hour.replace('\'', "''");
+            Ask::Sql(format!(
+                "SELECT * FROM observations WHERE full_aqs_id = '{site}' AND parameter = '{parameter}' AND utc = '{utc}'"
+            ))
+        };
+        for hour in ["2020-09-01T05:00:00", "2020-09-02T06:00:00", "2020-08-16T07:00:00"] {
+            self.ask(at(hour))?;
+        }
+        let start = Instant::now();
+        let batches = self.ask(at(&point.utc))?;
+        let ms = millis(start);
+        let rows = batches.iter().map(|batch| batch.num_rows() as u64).sum();
+        Ok(Measured { ms, rows, ..Measured::default() })
+    }
+
+    /// Ends the nodes.
+    pub fn end(self) -> Result<(), CliError> {
+        drop(self.cluster);
+        Ok(())
+    }
+
+    fn ask(&self, ask: Ask) -> Result<Vec<RecordBatch>, CliError> {
+        let client = &self.cluster.client;
+        let spec = QuerySpec {
+            ask,
+            team: None,
+            encoding: "arrow_ipc",
+            time_left: Some(DEADLINE),
+            allow_partial: false,
+            limit: None,
+            cancel_on_disconnect: true,
+            wait: false,
+        };
+        self.runtime.block_on(async {
+            let shown = |failure| CliError::from_failure(&failure, client.address());
+            let mut answer = client.open(spec).await.map_err(shown)?;
+            let mut batches = Vec::new();
+            while let Some(batch) = answer.next().await {
+                batches.push(batch.map_err(shown)?);
+            }
+            match answer.footer() {
+                Some(_) => Ok(batches),
+                None => Err(CliError::new(Exit::FAILED, "an answer came without its footer")),
+            }
+        })
+    }
+}
+
+/// A row that exists, for a run that names none.
+pub fn some_point(config: &Config) -> Result<BenchPoint, CliError> {
+    let local = LocalOverlay::open(config).map_err(|error| CliError::of(Exit::FAILED, &error))?;
+    let columns = ["full_aqs_id", "parameter", "utc"].map(str::to_owned).to_vec();
+    let ask = Ask::Range(RangeFilter { columns, ..RangeFilter::default() });
+    let mut found = None;
+    let answered = local.answer(&ask, Some(1), DEADLINE, |_, batch| {
+        found = found.take().or(batch);
+        Ok(())
+    });
+    target::runtime()?.block_on(answered).map_err(|failure| CliError::from_failure(&failure, "this process"))?;
+    let none = || CliError::new(Exit::FAILED, "the data set has no row");
+    let batch = found.filter(|batch| batch.num_rows() > 0).ok_or_else(none)?;
+    let text = |column: usize| -> Result<String, CliError> {
+        let options = FormatOptions::default().with_timestamp_tz_format(Some("%Y-%m-%dT%H:%M:%S"));
+        let formatter = ArrayFormatter::try_new(batch.column(column).as_ref(), &options)
+            .map_err(|error| CliError::caused(Exit::FAILED, "a point cannot be named", &error))?;
+        Ok(formatter.value(0).to_string())
+    };
+    Ok(BenchPoint { site: text(0)?, parameter: text(1)?, utc: text(2)? })
+}

@@ -1,0 +1,88 @@
+//! What a run of workloads prints: a table for people, one JSON object for a script.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::cli::arguments::BenchEngineArgs;
+use crate::cli::error::{CliError, Exit};
+use crate::cli::table::{TextTable, grouped};
+
+/// Every workload, in the order in which they run.
+pub const WORKLOADS: [&str; 9] = [
+    "csv_to_memory",
+    "csv_to_parquet",
+    "cold_count",
+    "warm_count",
+    "warm_count_scan",
+    "warm_rows",
+    "remote_rows",
+    "remote_point",
+    "resident_bytes_per_row",
+];
+
+/// What one workload took and answered.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Measured {
+    /// Milliseconds.
+    pub ms: f64,
+    pub rows: u64,
+    /// Sum of the concentrations times 10, each rounded: tells whether they are the right rows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tenths: Option<i64>,
+    /// The folder of the Parquet files that were written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathBuf>,
+}
+
+/// What was measured so far.
+#[derive(Debug, Default)]
+pub struct Report {
+    workloads: Vec<(&'static str, Measured)>,
+    /// `None` where the system does not tell, or nobody asked.
+    pub resident_bytes_per_row: Option<f64>,
+}
+
+impl Report {
+    pub fn add(&mut self, name: &'static str, measured: Measured) {
+        self.workloads.push((name, measured));
+    }
+
+    /// For a workload that ran because others need it.
+    pub fn add_if(&mut self, wanted: bool, name: &'static str, measured: Measured) {
+        if wanted {
+            self.add(name, measured);
+        }
+    }
+
+    pub fn print(&self, arguments: &BenchEngineArgs) -> Result<(), CliError> {
+        if arguments.json {
+            println!("{}", self.json()?);
+            return Ok(());
+        }
+        let range = &arguments.range;
+        println!("{} from {} to {}, each workload once", range.parameter, range.min, range.max);
+        let mut table = TextTable::new(&["workload", ">ms", ">rows"]);
+        for (name, measured) in &self.workloads {
+            table.row(vec![(*name).to_owned(), format!("{:.3}", measured.ms), grouped(measured.rows)]);
+        }
+        print!("{}", table.render());
+        if let Some(bytes) = self.resident_bytes_per_row {
+            println!("{bytes:.1} resident bytes per row");
+        }
+        Ok(())
+    }
+
+    fn json(&self) -> Result<String, CliError> {
+        let failed = |error: serde_json::Error| CliError::caused(Exit::FAILED, "no JSON could be made", &error);
+        let mut object = Map::new();
+        for (name, measured) in &self.workloads {
+            object.insert((*name).to_owned(), serde_json::to_value(measured).map_err(failed)?);
+        }
+        if let Some(bytes) = self.resident_bytes_per_row {
+            object.insert("resident_bytes_per_row".to_owned(), Value::from((bytes * 10.0).round() / 10.0));
+        }
+        serde_json::to_string(&object).map_err(failed)
+    }
+}

@@ -1,0 +1,64 @@
+//! Counts the rows of a range straight from a cache on disk, where nothing is loaded.
+//!
+//! The manifest's statistics rule partitions out, and the counts that the cache keeps answer for the others, so that no
+//! partition is opened. A day without counts is loaded whole and counted as a scan would count it.
+
+use std::path::Path;
+
+use overlay_ingest::{Cache, Error, PartitionEntry, observations};
+use rayon::prelude::*;
+
+use super::conjunction::{Conjunction, order_key};
+use super::filter::RangeFilter;
+use super::store::HeldPartition;
+use super::typed_zones::Verdict;
+
+/// The number of rows with the filter's parameter and a concentration in its range; other conditions are not looked
+/// at. Fails like [`Cache::open`] and [`Cache::load`].
+pub fn count_in_cache(cache: &Path, filter: &RangeFilter) -> Result<u64, Error> {
+    let cache = Cache::open(cache)?;
+    let kept = cache.counts()?;
+    let wanted = filter.parameter.as_ref().map(|parameter| parameter.to_lowercase());
+    let is_wanted = |parameter: &str| wanted.as_ref().is_none_or(|wanted| parameter.to_lowercase() == *wanted);
+    let range = filter.min.is_some() || filter.max.is_some();
+    let mut rows = 0;
+    let mut unknown = Vec::new();
+    for entry in &cache.manifest().partitions {
+        // Without a range rows count that have no concentration.
+        let day = kept.as_ref().filter(|_| range).and_then(|kept| kept.day(&entry.id));
+        let (min, max) = (filter.min.unwrap_or(f64::NEG_INFINITY), filter.max.unwrap_or(f64::INFINITY));
+        match day.and_then(|day| day.rows(is_wanted, min, max)) {
+            Some(counted) => rows += counted,
+            None => unknown.push(entry),
+        }
+    }
+    let scanned: u64 =
+        unknown.par_iter().map(|entry| count_in_partition(&cache, entry, filter)).sum::<Result<_, _>>()?;
+    Ok(rows + scanned)
+}
+
+fn count_in_partition(cache: &Cache, entry: &PartitionEntry, filter: &RangeFilter) -> Result<u64, Error> {
+    let schema = observations();
+    let column = |name: &str| schema.index_of(name).expect("observations have this column");
+    let mut conjunction = Conjunction::default();
+    if filter.min.is_some() || filter.max.is_some() {
+        let (low, high) = (filter.min.map_or(i64::MIN, order_key), filter.max.map_or(i64::MAX, order_key));
+        conjunction.insert_number(column("concentration"), low, high);
+    }
+    if let (Some(wanted), Some(names)) = (&filter.parameter, &entry.stats.parameters) {
+        let wanted = wanted.to_lowercase();
+        let spellings = names.iter().filter(|name| name.to_lowercase() == wanted);
+        conjunction.insert_text(column("parameter"), spellings.cloned().collect());
+    }
+    if !conjunction.may_match(&entry.stats, &schema) {
+        return Ok(0);
+    }
+    let held = HeldPartition::new(&cache.load(entry)?);
+    let Some(terms) = held.typed.resolve(&conjunction) else { return Ok(0) };
+    let count = |(position, zone): (usize, &super::store::Zone)| match terms.verdict(position) {
+        Verdict::NoRow => 0,
+        Verdict::EveryRow => zone.rows.len() as u64,
+        Verdict::Open(open) => terms.mask(&zone.rows, &open).map_or(0, |mask| mask.count_set_bits() as u64),
+    };
+    Ok(held.zones.iter().enumerate().map(count).sum())
+}

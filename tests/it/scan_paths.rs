@@ -1,0 +1,228 @@
+//! Every way to the rows gives the same rows: the short plan and the long one, counts kept beside the rows, plain
+//! comparisons, and DataFusion's own evaluation, which is the reference.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::{Array, AsArray, Float64Array, RecordBatch};
+use arrow::datatypes::Float64Type;
+use arrow::util::display::{ArrayFormatter, FormatOptions};
+use fastrand::Rng;
+use futures::StreamExt;
+use overlay::delivery::QueryId;
+use overlay::engine::coverage::CoverageSink;
+use overlay::engine::executor::InlinePool;
+use overlay::engine::hop::Hop;
+use overlay::engine::message::{NodeInstance, ScanPath};
+use overlay::engine::reader::{Overview, PinnedPartition, QueryContext};
+use overlay::engine::session::{Ask, Engine};
+use overlay::engine::stop::Stop;
+use overlay::engine::store::{HeldPartition, Store};
+use overlay::routing::assignment::{NodeView, Snapshot};
+use overlay::routing::{Load, NodeId, Role, Topology, forwarding};
+use overlay::transport::peer::PeerLinks;
+use overlay_ingest::generate::{GenerateOptions, generate};
+use overlay_ingest::schema::Layout;
+use overlay_ingest::{Dataset, DateRange, Partition, PartitionId, PartitionStats, observations, parse_date};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// One node that holds a small generated data set in zones of 64 rows.
+struct Alone {
+    hop: Arc<Hop>,
+    engine: Engine,
+    partitions: Arc<Vec<PinnedPartition>>,
+}
+
+struct OnlyHere(Arc<Hop>);
+
+impl Overview for OnlyHere {
+    fn snapshot(&self) -> Snapshot {
+        let view = NodeView {
+            team: None,
+            role: Role::Leader,
+            holds: Arc::new(self.0.store.ids().into_iter().collect()),
+            load: Load::default(),
+            alive: true,
+        };
+        let nodes = BTreeMap::from([(self.0.me.clone(), view)]);
+        Snapshot { reader: self.0.me.clone(), topology: Topology::default(), nodes }
+    }
+
+    fn last_holder(&self, _: &PartitionId) -> Option<(NodeId, Vec<NodeId>)> {
+        None
+    }
+}
+
+/// The partition with some concentrations replaced by values on which ways to compare could differ.
+fn with_odd_values(partition: Partition, random: &mut Rng) -> Partition {
+    let schema = partition.batch.schema();
+    let column = schema.index_of("concentration").expect("a column of observations");
+    let before = partition.batch.column(column).as_primitive::<Float64Type>().clone();
+    let after: Float64Array = (0..before.len())
+        .map(|row| match random.u8(0..12) {
+            0 => Some(0.0),
+            1 => Some(-0.0),
+            2 => None,
+            3 => Some(f64::from_bits(0.3f64.to_bits() + 1)),
+            _ => before.is_valid(row).then(|| before.value(row)),
+        })
+        .collect();
+    let mut columns = partition.batch.columns().to_vec();
+    columns[column] = Arc::new(after);
+    let batch = RecordBatch::try_new(schema, columns).expect("the same types");
+    Partition { stats: PartitionStats::of(&batch), batch, ..partition }
+}
+
+impl Alone {
+    fn new(seed: u64) -> Alone {
+        let folder = tempfile::tempdir().expect("a folder");
+        let root = folder.path().join("generated");
+        let options = GenerateOptions { days: 3, sites: 25, seed, ..GenerateOptions::default() };
+        generate(&root, &options).expect("written");
+        let dataset = Dataset::open(&root).expect("just written");
+        let mut random = Rng::with_seed(seed);
+        let store = Arc::new(Store::default());
+        let mut partitions = Vec::new();
+        for date in dataset.dates(DateRange::ALL) {
+            let parsed = parse_date(&dataset, date, Layout { zone_rows: 64 }).expect("no fault in it");
+            let partition = with_odd_values(parsed.partition, &mut random);
+            partitions.push(PinnedPartition { id: partition.id, stats: Some(partition.stats.clone()) });
+            store.insert(HeldPartition::new(&partition));
+        }
+        let engine = Engine::new(64 << 20, "observations", 2).expect("an engine");
+        let hop = Arc::new(Hop {
+            me: NodeId::from("alone"),
+            store,
+            remote: Arc::new(PeerLinks::default()),
+            pool: Arc::new(InlinePool),
+            clock: Arc::new(|| Duration::ZERO),
+            schema: observations(),
+            functions: engine.functions(),
+        });
+        Alone { hop, engine, partitions: Arc::new(partitions) }
+    }
+
+    /// The rows as text, sorted; or that it was refused.
+    async fn ask(&self, sql: &str, scan_path: ScanPath) -> Result<Vec<String>, String> {
+        let context = Arc::new(QueryContext {
+            query: QueryId(1),
+            team: None,
+            weight: 1,
+            leader: NodeInstance { id: self.hop.me.clone(), incarnation: 1 },
+            hop: Arc::clone(&self.hop),
+            overview: Arc::new(OnlyHere(Arc::clone(&self.hop))),
+            partitions: Arc::clone(&self.partitions),
+            forwarding: Arc::from((forwarding::STRATEGIES[0].make)()),
+            asynchronous: false,
+            turn: 0,
+            allow_partial: false,
+            stop: Stop::default(),
+            deadline: HOUR,
+            sink: Arc::new(CoverageSink::default()),
+            scan_path,
+            plain_texts: false,
+        });
+        let plan = self.engine.plan(&context, &Ask::Sql(sql.to_owned()), None).await;
+        let plan = plan.map_err(|error| error.to_string())?;
+        let mut stream = plan.execute().map_err(|error| error.to_string())?;
+        let mut rows = Vec::new();
+        while let Some(batch) = stream.next().await {
+            let batch = batch.map_err(|error| error.to_string())?.batch;
+            let options = FormatOptions::default().with_null("null");
+            let columns: Vec<ArrayFormatter> = batch
+                .columns()
+                .iter()
+                .map(|column| ArrayFormatter::try_new(column.as_ref(), &options).expect("a printable type"))
+                .collect();
+            let row = |row| columns.iter().map(|column| column.value(row).to_string()).collect::<Vec<_>>().join("|");
+            rows.extend((0..batch.num_rows()).map(row));
+        }
+        rows.sort();
+        Ok(rows)
+    }
+
+    async fn check(&self, sql: &str, seed: u64) -> usize {
+        let reference = self.ask(sql, ScanPath::Reference).await;
+        for path in [ScanPath::Any, ScanPath::NoIndex] {
+            let answer = self.ask(sql, path).await;
+            match (&answer, &reference) {
+                (Err(_), Err(_)) => {}
+                _ => assert_eq!(answer, reference, "{path:?}, seed {seed}: {sql}"),
+            }
+        }
+        reference.map_or(0, |rows| rows.len())
+    }
+}
+
+/// One condition, now and then of a form that plain comparisons do not decide.
+fn condition(random: &mut Rng) -> String {
+    let number = |random: &mut Rng| match random.u8(0..6) {
+        0 => "0".to_owned(),
+        1 => "-0.0".to_owned(),
+        2 => "0.30000000000000004".to_owned(),
+        3 => random.i32(-5..60).to_string(),
+        _ => format!("{:.1}", f64::from(random.i32(-50..600)) / 10.0),
+    };
+    let operator = ["=", "<", "<=", ">", ">=", "<>"][random.usize(..6)];
+    let parameter = ["PM2.5", "OZONE", "NO2", "CO", "nothing"];
+    match random.u8(0..14) {
+        0 | 1 => format!("concentration BETWEEN {} AND {}", number(random), number(random)),
+        2 | 3 => format!("concentration {operator} {}", number(random)),
+        4 => format!("{} {operator} concentration", number(random)),
+        5 | 6 => format!("parameter = '{}'", parameter[random.usize(..5)]),
+        7 => format!("parameter IN ('{}', '{}')", parameter[random.usize(..5)], parameter[random.usize(..5)]),
+        8 => format!(
+            "(parameter = '{}' OR parameter = '{}')",
+            parameter[random.usize(..5)],
+            parameter[random.usize(..5)]
+        ),
+        9 => format!("parameter <> '{}'", parameter[random.usize(..5)]),
+        10 => format!("aqi {operator} {}", random.i32(-2..120)),
+        11 => format!("category {operator} {}", random.i32(0..4)),
+        12 => format!("utc {operator} '2020-08-{:02}T{:02}:00:00'", random.u8(10..13), random.u8(0..24)),
+        _ => [
+            "concentration IS NULL",
+            "concentration IS NOT NULL",
+            "latitude > 30",
+            "NOT (aqi > 40)",
+            "length(unit) = 3",
+        ][random.usize(..5)]
+        .to_owned(),
+    }
+}
+
+#[tokio::test]
+async fn every_way_to_the_rows_gives_the_same_rows() {
+    const WANTED: [&str; 6] =
+        ["count(*)", "COUNT(*)", "*", "utc, concentration", "concentration, parameter, utc", "max(aqi)"];
+    let (mut answers, mut rows) = (0, 0);
+    for seed in 0..2 {
+        let alone = Alone::new(seed);
+        let mut random = Rng::with_seed(seed ^ 0x5eed);
+        for _ in 0..60 {
+            let conditions: Vec<String> = (0..random.usize(0..4)).map(|_| condition(&mut random)).collect();
+            let filter =
+                if conditions.is_empty() { String::new() } else { format!(" WHERE {}", conditions.join(" AND ")) };
+            let sql = format!("SELECT {} FROM observations{filter}", WANTED[random.usize(..WANTED.len())]);
+            rows += alone.check(&sql, seed).await;
+            answers += 1;
+        }
+    }
+    // Questions that match nothing would agree on anything.
+    assert!(answers == 120 && rows > 10_000, "{answers} answers, {rows} rows");
+}
+
+#[tokio::test]
+async fn explain_names_the_way() {
+    let alone = Alone::new(1);
+    for (sql, path) in [
+        ("SELECT count(*) FROM observations WHERE parameter = 'OZONE' AND concentration > 5", "path=index"),
+        ("SELECT * FROM observations WHERE parameter = 'OZONE' AND concentration > 5", "path=comparisons"),
+        ("SELECT count(*) FROM observations WHERE length(unit) = 3", "path=datafusion"),
+    ] {
+        let plan = alone.ask(&format!("EXPLAIN {sql}"), ScanPath::Any).await.expect("planned").join("\n");
+        assert!(plan.contains(path), "{sql}: {plan}");
+    }
+}
