@@ -178,7 +178,7 @@ fn wrong_values_are_told_with_what_would_be_right() {
         r#""forwarding_strategy": "parallel""#,
         r#""forwarding_strategy": "paralel""#,
         "strategies.forwarding_strategy",
-        r#"one of round_robin, parallel (is "paralel"); did you mean parallel?"#,
+        r#"one of round_robin, parallel, capacity (is "paralel"); did you mean parallel?"#,
     );
     check(r#""adaptive""#, r#""adaptiv""#, "strategies.chunking_strategy", "did you mean adaptive?");
     check(r#""strict""#, "7", "strategies.fairness_strategy", "must be one of strict (is 7)");

@@ -56,6 +56,21 @@ pub async fn asked_to_end_or_hung_up() -> io::Result<()> {
     }
 }
 
+/// Whether a process may be alive: false only if it is known to be gone.
+pub fn may_be_alive(pid: u32) -> bool {
+    #[cfg(unix)]
+    {
+        let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+        // One of another user may not be asked, but is alive.
+        pid.is_some_and(|pid| rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH))
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = pid;
+        true
+    }
+}
+
 /// Ends a process by force. No error if it is gone.
 pub fn kill(pid: u32) -> io::Result<()> {
     #[cfg(unix)]

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use crate::cli::error::{CliError, Exit};
+use crate::node::os;
 
 const PREFIX: &str = "overlay-bench-";
 /// The reader of an earlier run has looked by now.
@@ -60,10 +61,11 @@ impl Drop for Folder {
 fn sweep(temporary: &Path) {
     let Ok(entries) = fs::read_dir(temporary) else { return };
     for entry in entries.flatten() {
-        let is_ours = entry.file_name().to_string_lossy().strip_prefix(PREFIX).is_some_and(|end| {
-            // Where processes can be looked up, a folder whose process is gone is nobody's.
-            end.bytes().all(|byte| byte.is_ascii_digit()) && !Path::new("/proc").join(end).exists()
-        });
+        let is_ours = entry
+            .file_name()
+            .to_string_lossy()
+            .strip_prefix(PREFIX)
+            .is_some_and(|end| end.parse().is_ok_and(|pid| !os::may_be_alive(pid)));
         let modified = entry.metadata().ok().filter(|found| found.is_dir()).and_then(|found| found.modified().ok());
         let age = modified.and_then(|modified| SystemTime::now().duration_since(modified).ok());
         if is_ours && age.is_some_and(|age| age > LEFT_AFTER) {
