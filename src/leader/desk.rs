@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use super::admission::{Admission, AdmissionCounters, Refused};
 use super::answer::{Footer, QuerySpec, QueryState, QueryStatus};
-use super::fairness::Flow;
+use super::fairness::{Cost, Fairness, Share, TurnOrder};
 use crate::delivery::result::ChunkingParams;
 use crate::delivery::store::{ResultStore, StoreCounters, StoreError, Why};
 use crate::delivery::{Arrived, Chunk, ChunkState, Gone, QueryId};
@@ -29,6 +29,8 @@ const OVERDUE_MAX: Duration = Duration::from_millis(1500);
 /// One query.
 pub struct Query {
     pub spec: Arc<QuerySpec>,
+    /// Whom it is billed to.
+    pub share: Share,
     pub state: QueryState,
     pub stop: Stop,
     /// When its time is over.
@@ -50,6 +52,8 @@ pub struct Desk {
     ended: VecDeque<QueryId>,
     refused: u64,
     admitted: u64,
+    /// Up to when results were charged for being held.
+    held_until: Duration,
 }
 
 /// What to do with somebody who asks for a chunk.
@@ -71,19 +75,52 @@ pub enum Asked {
 impl Desk {
     /// An empty book.
     pub fn new(admission: Admission, results: ResultStore) -> Desk {
-        Desk { admission, results, queries: HashMap::new(), ended: VecDeque::new(), refused: 0, admitted: 0 }
+        Desk {
+            admission,
+            results,
+            queries: HashMap::new(),
+            ended: VecDeque::new(),
+            refused: 0,
+            admitted: 0,
+            held_until: Duration::ZERO,
+        }
     }
 
-    /// A query arrives. It is refused, or waits for [`Desk::start_next`].
-    pub fn offer(&mut self, id: QueryId, spec: QuerySpec, deadline: Duration, now: Duration) -> Result<(), Failure> {
-        let flow = Flow(spec.team.clone());
-        if let Err(refused) = self.admission.offer(id, flow, deadline, now) {
-            self.refused += 1;
-            return Err(refusal(&refused));
+    /// Another fairness strategy decides from now on; every query keeps its place or permit.
+    pub fn set_fairness(&mut self, strategy: Box<dyn Fairness>) {
+        self.admission.set_strategy(strategy);
+    }
+
+    /// In which order the work of running queries is to be done.
+    pub fn turn_order(&self) -> TurnOrder {
+        self.admission.strategy().1
+    }
+
+    /// A query arrives. It is refused, or waits for [`Desk::start_next`]. In a full queue it may take the place of another,
+    /// which then is refused.
+    pub fn offer(
+        &mut self,
+        id: QueryId,
+        spec: QuerySpec,
+        share: Share,
+        deadline: Duration,
+        now: Duration,
+    ) -> Result<(), Failure> {
+        match self.admission.offer(id, share.clone(), deadline, now) {
+            Ok(None) => {}
+            Ok(Some(displaced)) => {
+                self.refused += 1;
+                self.end(displaced.id, Err(refusal(&displaced.why)), now);
+            }
+            Err(refused) => {
+                self.refused += 1;
+                return Err(refusal(&refused));
+            }
         }
         self.admitted += 1;
         let query = Query {
             spec: Arc::new(spec),
+            share,
             state: QueryState::Accepted,
             stop: Stop::default(),
             deadline,
@@ -113,6 +150,23 @@ impl Desk {
     pub fn running(&self, id: QueryId) -> Option<(Arc<QuerySpec>, Stop, Duration)> {
         let query = self.queries.get(&id).filter(|query| query.state == QueryState::Running)?;
         Some((Arc::clone(&query.spec), query.stop.clone(), query.deadline))
+    }
+
+    /// The share of a query on every node.
+    pub fn share(&self, id: QueryId) -> Option<Share> {
+        self.queries.get(&id).map(|query| query.share.clone())
+    }
+
+    /// A running query will read so many rows, as far as planning can tell.
+    pub fn planned(&mut self, id: QueryId, rows: u64) {
+        self.admission.planned(id, rows);
+    }
+
+    /// A query cost so much more, by scanning so many rows. It may have ended.
+    pub fn charge(&mut self, id: QueryId, cost: Cost, rows_scanned: u64) {
+        if let Some(query) = self.queries.get(&id) {
+            self.admission.charge(id, &query.share, cost, rows_scanned);
+        }
     }
 
     /// The query was planned: chunks can be cut.
@@ -284,6 +338,7 @@ impl Desk {
     /// Ends what waited or ran past its deadline and what nobody attends to; to be called a few times a second, from
     /// where no plan can be in the way.
     pub fn expire(&mut self, now: Duration) {
+        self.charge_for_holding(now);
         for id in self.admission.expired(now) {
             let message = "the deadline came while the query waited in the queue";
             self.end(id, Err(Failure::new(FailureKind::DeadlineExceeded, "DEADLINE", message)), now);
@@ -316,6 +371,18 @@ impl Desk {
         }
     }
 
+    /// Memory is paid for as long as it is held, whether or not its query still runs.
+    fn charge_for_holding(&mut self, now: Duration) {
+        let seconds = now.saturating_sub(self.held_until).as_secs_f64();
+        self.held_until = now;
+        for (id, bytes) in self.results.held() {
+            if let Some(query) = self.queries.get(&id) {
+                let cost = Cost { byte_seconds_held: bytes as f64 * seconds, ..Cost::default() };
+                self.admission.charge(id, &query.share, cost, 0);
+            }
+        }
+    }
+
     fn forget(&mut self, id: QueryId) {
         self.queries.remove(&id);
         if let Some(position) = self.ended.iter().position(|ended| *ended == id) {
@@ -330,6 +397,16 @@ impl Desk {
         for id in running {
             self.end(id, Err(Failure::new(FailureKind::Unavailable, "DRAINING", why)), now);
         }
+    }
+
+    /// How many queries run, and how many wait.
+    pub fn load(&self) -> (usize, usize) {
+        self.admission.load()
+    }
+
+    /// Mean time from start to end of the last queries; none before the first has ended.
+    pub fn service_average(&self) -> Option<Duration> {
+        self.admission.service_average()
     }
 
     /// Admission's figures.
@@ -373,11 +450,15 @@ fn out_of_room(error: &StoreError) -> Failure {
 }
 
 fn refusal(refused: &Refused) -> Failure {
-    let (reason, retry_after) = match refused {
-        Refused::QueueFull { retry_after, .. } => ("QUEUE_FULL", Some(*retry_after)),
-        Refused::DeadlineCannotBeMet { .. } => ("DEADLINE_CANNOT_BE_MET", None),
+    let reason = match refused {
+        Refused::QueueFull { .. } => "QUEUE_FULL",
+        Refused::Displaced { .. } => "DISPLACED",
+        Refused::DeadlineCannotBeMet { .. } => "DEADLINE_CANNOT_BE_MET",
     };
-    Failure { retry_after, ..Failure::new(FailureKind::ResourceExhausted, reason, refused.to_string()) }
+    Failure {
+        retry_after: Some(refused.retry_after()),
+        ..Failure::new(FailureKind::ResourceExhausted, reason, refused.to_string())
+    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@ use super::*;
 use crate::delivery::store::StoreLimits;
 use crate::engine::session::Ask;
 use crate::leader::admission::AdmissionLimits;
-use crate::leader::fairness;
+use crate::leader::fairness::{self, Flow};
 
 fn desk() -> Desk {
     let limits = AdmissionLimits { queue_capacity: 2, concurrent_max: 1, team_concurrent_max: 1 };
@@ -24,13 +24,17 @@ fn spec() -> QuerySpec {
     }
 }
 
+fn share(query: QueryId) -> Share {
+    Share { flow: Flow(None), client: 1, query, weight: 1 }
+}
+
 #[test]
 fn a_running_query_that_does_not_hear_its_deadline_is_ended_all_the_same() {
     let ms = Duration::from_millis;
     let mut desk = desk();
     let (first, second) = (QueryId(1), QueryId(2));
-    desk.offer(first, spec(), ms(1000), ms(0)).unwrap();
-    desk.offer(second, spec(), ms(9000), ms(0)).unwrap();
+    desk.offer(first, spec(), share(first), ms(1000), ms(0)).unwrap();
+    desk.offer(second, spec(), share(second), ms(9000), ms(0)).unwrap();
     assert_eq!(desk.start_next(ms(0)), Some(first));
     let (_, stop, _) = desk.running(first).unwrap();
     for (now, state, reason) in [
