@@ -117,7 +117,7 @@ impl Pool {
     /// Passes one turn on: to a job, which is given to the caller, or to somebody who waits for it elsewhere. If nobody
     /// wants it, it is free.
     fn next_job(self: &Arc<Self>, state: &mut State) -> Option<(Ticket, Job)> {
-        while let Some((ticket, work)) = state.turns.next() {
+        while let Some((ticket, work)) = state.turns.give() {
             match work {
                 Work::Job(job) => return Some((ticket, job)),
                 Work::Elsewhere(sender) => {

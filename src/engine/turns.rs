@@ -98,7 +98,7 @@ impl<T> Turns<T> {
     }
 
     /// The work whose turn it is. It is being served until [`Turns::done`].
-    pub fn next(&mut self) -> Option<(Ticket, T)> {
+    pub fn give(&mut self) -> Option<(Ticket, T)> {
         let lane = self.lanes.first()?.clone();
         let clients = self.lanes.get_mut(&lane).expect(OWED);
         let client = *clients.first().expect("a ready lane has a ready client");
@@ -150,8 +150,7 @@ fn settle<K: Ord + Clone, C: Default>(level: &mut Level<K, C>, key: &K, charged:
     if took >= charged {
         level.charge(key, took - charged, 1);
     } else {
-        // Only what was charged for this very turn is given back, so no floor is needed.
-        level.refund(key, charged - took, level::VirtualTime::default());
+        level.refund(key, charged - took);
     }
     level.leave(key);
 }

@@ -12,12 +12,15 @@ use tokio::sync::watch;
 
 use super::admission::{Admission, AdmissionCounters, Refused};
 use super::answer::{Footer, QuerySpec, QueryState, QueryStatus};
-use super::fairness::{Cost, Fairness, Share, TurnOrder};
+use super::fairness::Share;
 use crate::delivery::result::ChunkingParams;
 use crate::delivery::store::{ResultStore, StoreCounters, StoreError, Why};
 use crate::delivery::{Arrived, Chunk, ChunkState, Gone, QueryId};
 use crate::engine::stop::{Stop, StopReason};
 use crate::failure::{Failure, FailureKind};
+
+#[path = "desk_billing.rs"]
+mod billing;
 
 /// Ended queries that are remembered; beyond that the oldest is forgotten with its result.
 const ENDED_MAX: usize = 10_000;
@@ -86,16 +89,6 @@ impl Desk {
         }
     }
 
-    /// Another fairness strategy decides from now on; every query keeps its place or permit.
-    pub fn set_fairness(&mut self, strategy: Box<dyn Fairness>) {
-        self.admission.set_strategy(strategy);
-    }
-
-    /// In which order the work of running queries is to be done.
-    pub fn turn_order(&self) -> TurnOrder {
-        self.admission.strategy().1
-    }
-
     /// A query arrives. It is refused, or waits for [`Desk::start_next`]. In a full queue it may take the place of another,
     /// which then is refused.
     pub fn offer(
@@ -150,23 +143,6 @@ impl Desk {
     pub fn running(&self, id: QueryId) -> Option<(Arc<QuerySpec>, Stop, Duration)> {
         let query = self.queries.get(&id).filter(|query| query.state == QueryState::Running)?;
         Some((Arc::clone(&query.spec), query.stop.clone(), query.deadline))
-    }
-
-    /// The share of a query on every node.
-    pub fn share(&self, id: QueryId) -> Option<Share> {
-        self.queries.get(&id).map(|query| query.share.clone())
-    }
-
-    /// A running query will read so many rows, as far as planning can tell.
-    pub fn planned(&mut self, id: QueryId, rows: u64) {
-        self.admission.planned(id, rows);
-    }
-
-    /// A query cost so much more, by scanning so many rows. It may have ended.
-    pub fn charge(&mut self, id: QueryId, cost: Cost, rows_scanned: u64) {
-        if let Some(query) = self.queries.get(&id) {
-            self.admission.charge(id, &query.share, cost, rows_scanned);
-        }
     }
 
     /// The query was planned: chunks can be cut.
@@ -368,18 +344,6 @@ impl Desk {
                 Why::Ttl => {}
             }
             self.forget(id);
-        }
-    }
-
-    /// Memory is paid for as long as it is held, whether or not its query still runs.
-    fn charge_for_holding(&mut self, now: Duration) {
-        let seconds = now.saturating_sub(self.held_until).as_secs_f64();
-        self.held_until = now;
-        for (id, bytes) in self.results.held() {
-            if let Some(query) = self.queries.get(&id) {
-                let cost = Cost { byte_seconds_held: bytes as f64 * seconds, ..Cost::default() };
-                self.admission.charge(id, &query.share, cost, 0);
-            }
         }
     }
 

@@ -45,7 +45,7 @@ use crate::engine::fair_pool::FairPool;
 use crate::engine::hop::Hop;
 use crate::engine::session::Engine;
 use crate::engine::store::Store;
-use crate::leader::admission::{Admission, AdmissionLimits};
+use crate::leader::admission::{Admission, AdmissionCounters, AdmissionLimits};
 use crate::leader::desk::Desk;
 use crate::leader::fairness;
 use crate::routing::{NodeId, forwarding};
@@ -342,6 +342,11 @@ impl Node {
     /// Who takes turns on it. Tests take all turns to keep queries where they are.
     pub fn pool(&self) -> &FairPool {
         &self.queries.pool
+    }
+
+    /// What admission did and how it stands, for every flow.
+    pub fn admission(&self) -> AdmissionCounters {
+        self.queries.desk().admission()
     }
 
     /// Another fairness strategy decides from now on, without dropping a query. False if there is none of that name.

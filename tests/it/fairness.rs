@@ -208,6 +208,34 @@ async fn first_come_first_served_lets_it_wait_for_all_of_them() {
     assert!(place >= 20, "it was the {place}th of 31");
 }
 
+/// What a worker does for a query takes turns there, and is billed at the Leader to the team that was named.
+#[tokio::test(flavor = "multi_thread")]
+async fn scans_take_turns_where_they_run_and_are_billed_to_their_team() {
+    for strategy in ["fair_queue", "strict"] {
+        let strategies = json!({ "fairness_strategy": strategy });
+        let setup = Setup { graph: Graph::Pair, strategies, limits: json!({ "threads": 1 }), ..Setup::default() };
+        let cluster = Cluster::start(Setup { days: 3, ..setup }).await;
+        let held = cluster.node("B").pool().turn(&share("held", 0, 1)).await;
+        let asked = cluster.ask_later(of(true, range(&Question::default())));
+        until("zones wait at the worker", async || match cluster.node("B").pool().load() {
+            (1, waiting) if waiting > 0 => Ok(()),
+            load => Err(format!("{load:?} turns are given and waited for")),
+        })
+        .await;
+        drop(held);
+        let answer = asked.await.expect("no panic").expect("an answer");
+        assert_eq!(answer.rows.len(), cluster.oracle.rows.len());
+        let work = answer.footer.work.iter().find(|work| work.node.as_str() == "B").expect("B scanned");
+        assert!(work.bytes_sent > 0 && work.cpu > Duration::ZERO, "{work:?}");
+        let flows = cluster.node("A").admission().flows;
+        let charged = flows[&Flow(Some("all".into()))].charged;
+        // What B computed and sent, and what was sent to the client, which is about as much.
+        let least = work.cpu + Duration::from_nanos(work.bytes_sent);
+        assert!(charged >= least, "{charged:?} charged, {least:?} measured at B");
+        assert_eq!(flows.len(), 1, "nobody else is billed");
+    }
+}
+
 /// A pool that keeps in which order the jobs of which query ran.
 struct Recording {
     pool: FairPool,

@@ -31,9 +31,9 @@ impl VirtualTime {
         VirtualTime(self.0.saturating_add(virtual_cost(cost, weight)))
     }
 
-    /// So much service earlier, but not before `floor`.
-    pub fn minus(self, cost: Duration, weight: u32, floor: VirtualTime) -> VirtualTime {
-        VirtualTime(self.0.saturating_sub(virtual_cost(cost, weight))).max(floor.min(self))
+    /// So much service earlier.
+    pub fn minus(self, cost: Duration, weight: u32) -> VirtualTime {
+        VirtualTime(self.0.saturating_sub(virtual_cost(cost, weight)))
     }
 
     /// How far it is ahead of another time, as service of a member of weight 1.
@@ -156,11 +156,11 @@ impl<K: Ord + Clone, C: Default> Level<K, C> {
         self.set_time(key, |time, weight| time.plus(cost, weight));
     }
 
-    /// The member was charged so much too much. Its time does not go below `floor`: to have been charged too much once
-    /// is no claim to be served before others later.
-    pub fn refund(&mut self, key: &K, cost: Duration, floor: VirtualTime) {
+    /// The member was charged so much too much. It was charged before and is not idle, so it comes back to where it would
+    /// be without that charge, and gains nothing by it.
+    pub fn refund(&mut self, key: &K, cost: Duration) {
         if self.members.contains_key(key) {
-            self.set_time(key, |time, weight| time.minus(cost, weight, floor));
+            self.set_time(key, |time, weight| time.minus(cost, weight));
         }
     }
 
@@ -171,11 +171,6 @@ impl<K: Ord + Clone, C: Default> Level<K, C> {
             Some(member) => member.time.max(self.start()),
             None => self.start(),
         }
-    }
-
-    /// The level's own time.
-    pub fn now(&self) -> VirtualTime {
-        self.now
     }
 
     /// What the member carries.
@@ -200,7 +195,7 @@ impl<K: Ord + Clone, C: Default> Level<K, C> {
 
     /// Where a member starts that has no debt.
     fn start(&self) -> VirtualTime {
-        self.now.minus(self.credit, 1, VirtualTime::default())
+        self.now.minus(self.credit, 1)
     }
 
     fn set_time(&mut self, key: &K, new: impl FnOnce(VirtualTime, u32) -> VirtualTime) {

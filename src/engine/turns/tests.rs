@@ -30,7 +30,7 @@ fn check(story: &str, expected: &str) {
             }
             None => {
                 for _ in 0..step.parse().expect("a number of turns") {
-                    let Some((ticket, name)) = turns.next() else { break };
+                    let Some((ticket, name)) = turns.give() else { break };
                     turns.done(ticket, us(100));
                     served += &format!("{name} ");
                 }
@@ -78,7 +78,7 @@ impl Server {
     fn begin(&mut self) -> Vec<usize> {
         let mut begun = Vec::new();
         while self.busy.len() < self.width
-            && let Some((ticket, (who, cost))) = self.turns.next()
+            && let Some((ticket, (who, cost))) = self.turns.give()
         {
             self.busy.push((self.now + cost, ticket, who, cost));
             self.turns_given += 1;
@@ -169,7 +169,7 @@ fn turns_that_seem_to_take_no_time_are_shared_too() {
         (0..3).for_each(|_| turns.push(&share(name, 1, 1, 1), name));
     }
     let mut order = Vec::new();
-    while let Some((ticket, name)) = turns.next() {
+    while let Some((ticket, name)) = turns.give() {
         turns.done(ticket, Duration::ZERO);
         order.push(name);
     }
@@ -230,7 +230,7 @@ fn in_order_of_arrival_a_small_query_waits_for_the_giant() {
     (0..1_000).for_each(|_| turns.push(&share("a", 0, 1, 1), "giant"));
     turns.push(&share("b", 0, 2, 2), "small");
     let mut before = 0;
-    while let Some((ticket, "giant")) = turns.next() {
+    while let Some((ticket, "giant")) = turns.give() {
         turns.done(ticket, us(100));
         before += 1;
     }
@@ -248,7 +248,7 @@ fn everything_comes_out_once_and_nothing_is_remembered() {
             let flow = random.u8(0..4).to_string();
             turns.push(&share(&flow, random.u32(0..4), random.u64(..), random.u128(0..9)), job);
             while random.bool()
-                && let Some((ticket, job)) = turns.next()
+                && let Some((ticket, job)) = turns.give()
             {
                 out.push(job);
                 tickets.push(ticket);
@@ -258,7 +258,7 @@ fn everything_comes_out_once_and_nothing_is_remembered() {
                 turns.done(ticket, us(random.u64(0..JOB_MAX)));
             }
         }
-        while let Some((ticket, job)) = turns.next() {
+        while let Some((ticket, job)) = turns.give() {
             out.push(job);
             tickets.push(ticket);
         }

@@ -42,9 +42,10 @@ fn arrivals(asks: &[Asks], cores: usize, until: Duration, random: &mut Rng) -> V
     for asks in asks {
         let mean_zones = f64::from(asks.zones.start() + asks.zones.end()) / 2.0;
         let per_second = asks.load * cores as f64 / (mean_zones * ZONE.as_secs_f64());
+        let mean_gap = f64::from(asks.burst) / per_second.max(1e-9);
         let mut at = 0.0;
-        while per_second > 0.0 {
-            at -= (1.0 - random.f64()).ln() * f64::from(asks.burst) / per_second;
+        loop {
+            at -= (1.0 - random.f64()).ln() * mean_gap;
             if at >= until.as_secs_f64() {
                 break;
             }
@@ -114,7 +115,7 @@ fn simulate(strategy: &str, cores: usize, arrivals: &[Asked], window: Duration) 
             (0..pushed).for_each(|_| turns.push(&turn_share(query), query));
         }
         while busy.len() < cores
-            && let Some((ticket, query)) = turns.next()
+            && let Some((ticket, query)) = turns.give()
         {
             busy.push(Zone { query, end: now + ZONE, ticket });
         }
