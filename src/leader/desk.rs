@@ -16,6 +16,7 @@ use super::fairness::Share;
 use crate::delivery::result::ChunkingParams;
 use crate::delivery::store::{ResultStore, StoreCounters, StoreError, Why};
 use crate::delivery::{Arrived, Chunk, ChunkState, Gone, QueryId};
+use crate::engine::meter::Meter;
 use crate::engine::stop::{Stop, StopReason};
 use crate::failure::{Failure, FailureKind};
 
@@ -34,6 +35,8 @@ pub struct Query {
     pub spec: Arc<QuerySpec>,
     /// Whom it is billed to.
     pub share: Share,
+    /// What its nodes spend, once it is planned.
+    meter: Option<Arc<Meter>>,
     pub state: QueryState,
     pub stop: Stop,
     /// When its time is over.
@@ -114,6 +117,7 @@ impl Desk {
         let query = Query {
             spec: Arc::new(spec),
             share,
+            meter: None,
             state: QueryState::Accepted,
             stop: Stop::default(),
             deadline,
@@ -158,6 +162,7 @@ impl Desk {
 
     /// Rows were accepted.
     pub fn append(&mut self, id: QueryId, arrived: Arrived, partial: bool) -> Result<(), Failure> {
+        self.charge_spent(id);
         if let Some(query) = self.queries.get_mut(&id) {
             query.partial |= partial;
         }
@@ -168,6 +173,7 @@ impl Desk {
 
     /// The one end of every query: gives the permit back, keeps what is left to be read. Only the first end counts.
     pub fn end(&mut self, id: QueryId, end: Result<Footer, Failure>, now: Duration) {
+        self.charge_spent(id);
         if !self.admission.finish(id, now) {
             self.admission.withdraw(id);
         }
@@ -314,6 +320,7 @@ impl Desk {
     /// Ends what waited or ran past its deadline and what nobody attends to; to be called a few times a second, from
     /// where no plan can be in the way.
     pub fn expire(&mut self, now: Duration) {
+        self.charge_all_spent();
         self.charge_for_holding(now);
         for id in self.admission.expired(now) {
             let message = "the deadline came while the query waited in the queue";

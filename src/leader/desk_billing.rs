@@ -2,10 +2,13 @@
 //!
 //! A query that has ended is still charged: its result is held, read and sent.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Desk;
 use crate::delivery::QueryId;
+use crate::engine::meter::Meter;
+use crate::leader::answer::QueryState;
 use crate::leader::fairness::{Cost, Fairness, Share, TurnOrder};
 
 impl Desk {
@@ -24,9 +27,12 @@ impl Desk {
         self.queries.get(&id).map(|query| query.share.clone())
     }
 
-    /// A running query will read so many rows, as far as planning can tell.
-    pub fn planned(&mut self, id: QueryId, rows: u64) {
+    /// A running query will read so many rows, as far as planning can tell; the meter counts what it spends from now on.
+    pub fn planned(&mut self, id: QueryId, rows: u64, meter: Arc<Meter>) {
         self.admission.planned(id, rows);
+        if let Some(query) = self.queries.get_mut(&id) {
+            query.meter = Some(meter);
+        }
     }
 
     /// A query cost so much more, by scanning so many rows. It may have ended.
@@ -34,6 +40,21 @@ impl Desk {
         if let Some(query) = self.queries.get(&id) {
             self.admission.charge(id, &query.share, cost, rows_scanned);
         }
+    }
+
+    /// Charges what the query spent since the last time: as it runs, and before its permit is given back.
+    pub(super) fn charge_spent(&mut self, id: QueryId) {
+        let Some(query) = self.queries.get(&id) else { return };
+        let Some(spent) = query.meter.as_ref().map(|meter| meter.take()) else { return };
+        let cost = Cost { bytes_sent: spent.bytes_sent, ..Cost::cpu(spent.cpu) };
+        self.admission.charge(id, &query.share, cost, spent.rows_scanned);
+    }
+
+    /// The same for all that run: an aggregate gives no row before its end, and may be cancelled before that.
+    pub(super) fn charge_all_spent(&mut self) {
+        let running = self.queries.iter().filter(|(_, query)| query.state == QueryState::Running);
+        let running: Vec<QueryId> = running.map(|(id, _)| *id).collect();
+        running.into_iter().for_each(|id| self.charge_spent(id));
     }
 
     /// Memory is paid for as long as it is held, whether or not its query still runs.

@@ -1,5 +1,6 @@
 use super::*;
 use crate::delivery::store::StoreLimits;
+use crate::engine::meter::Spent;
 use crate::engine::session::Ask;
 use crate::leader::admission::AdmissionLimits;
 use crate::leader::fairness::{self, Flow};
@@ -26,6 +27,26 @@ fn spec() -> QuerySpec {
 
 fn share(query: QueryId) -> Share {
     Share { flow: Flow(None), client: 1, query, weight: 1 }
+}
+
+#[test]
+fn work_is_billed_while_a_query_runs_and_when_it_is_cancelled() {
+    let ms = Duration::from_millis;
+    let mut desk = desk();
+    let id = QueryId(1);
+    desk.offer(id, spec(), share(id), ms(60_000), ms(0)).unwrap();
+    assert_eq!(desk.start_next(ms(0)), Some(id));
+    let meter = Arc::new(Meter::default());
+    desk.planned(id, 1000, Arc::clone(&meter));
+    let charged = |desk: &Desk| desk.admission().flows[&Flow(None)].charged;
+    for (spent, expected) in [(500, 500), (0, 500), (250, 750)] {
+        meter.add(Spent { cpu: ms(spent), ..Spent::default() });
+        desk.expire(ms(100));
+        assert_eq!(charged(&desk), ms(expected), "no row has come yet");
+    }
+    meter.add(Spent { cpu: ms(50), ..Spent::default() });
+    desk.cancel(id, "on purpose", ms(200)).unwrap();
+    assert_eq!((charged(&desk), desk.load()), (ms(800), (0, 0)));
 }
 
 #[test]

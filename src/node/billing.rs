@@ -1,5 +1,5 @@
-//! What a query is charged at the Leader, and when: its plan, its work on all nodes as the rows come in, what the Leader
-//! computes for it in between, and the chunks that are encoded and sent. What is held is charged by the desk.
+//! What a query is charged for work at the Leader: its plan, what the plan computes, and the chunks that are encoded and
+//! sent. What other nodes spend comes with their answers, and what is held the desk knows itself.
 //!
 //! How cost becomes a share is fairness' to say; here it is only measured and handed on.
 
@@ -12,10 +12,10 @@ use futures::stream::BoxStream;
 use overlay_ingest::PartitionId;
 
 use super::queries::Queries;
-use crate::delivery::{Arrived, QueryId};
 use crate::delivery::encoding::checksum;
+use crate::delivery::{Arrived, QueryId};
 use crate::engine::fair_pool::Turn;
-use crate::engine::meter::Meter;
+use crate::engine::meter::{Meter, Spent};
 use crate::engine::share::{Flow, Share};
 use crate::leader::answer::QuerySpec;
 use crate::leader::fairness::{Cost, TurnOrder};
@@ -51,28 +51,19 @@ impl Queries {
         self.desk().charge(id, Cost { bytes_sent: bytes as u64, ..Cost::cpu(cpu) }, 0);
     }
 
-    /// Charges what the nodes spent since the last time, and what the Leader computed.
-    pub(super) fn bill_work(&self, id: QueryId, meter: &Meter, computed: Duration) {
-        let spent = meter.take();
-        let cost =
-            Cost { cpu: spent.cpu.saturating_add(computed), bytes_sent: spent.bytes_sent, byte_seconds_held: 0.0 };
-        self.desk().charge(id, cost, spent.rows_scanned);
-    }
-
-    /// The next rows of a plan, and the time that the plan computed for them here; waiting for nodes does not count.
+    /// The next rows of a plan. What the plan computes for them here is metered; waiting for nodes is not.
     pub(super) async fn next_arrived(
         &self,
         arrivals: &mut BoxStream<'static, Result<Arrived>>,
-    ) -> (Option<Result<Arrived>>, Duration) {
-        let mut computed = Duration::ZERO;
-        let arrived = poll_fn(|context| {
+        meter: &Meter,
+    ) -> Option<Result<Arrived>> {
+        poll_fn(|context| {
             let start = self.now();
             let polled = arrivals.poll_next_unpin(context);
-            computed += self.now().saturating_sub(start);
+            meter.add(Spent { cpu: self.now().saturating_sub(start), ..Spent::default() });
             polled
         })
-        .await;
-        (arrived, computed)
+        .await
     }
 }
 

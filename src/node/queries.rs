@@ -151,7 +151,7 @@ impl Queries {
     ) -> Result<Footer, Failure> {
         let Planned { manifest, context, plan, took: planned } = self.settled_plan(id, spec, stop, deadline).await?;
         let rows = plan.rows_estimate.unwrap_or_else(|| rows_of(&plan.partitions, &manifest));
-        self.desk().planned(id, rows);
+        self.desk().planned(id, rows, Arc::clone(&context.meter));
         // Held until the last row is stored, or the query ends otherwise.
         let _room = self.room.wait_for(plan.rows_estimate, &plan.schema(), deadline.saturating_sub(self.now())).await;
         let limits = &self.membership.config().limits;
@@ -164,10 +164,7 @@ impl Queries {
         };
         self.desk().open_result(id, plan.schema(), chunking, self.now())?;
         let mut batches = plan.execute().map_err(|error| read_failure(&error, self.me()))?;
-        loop {
-            let (arrived, computed) = self.next_arrived(&mut batches).await;
-            self.bill_work(id, &context.meter, computed);
-            let Some(arrived) = arrived else { break };
+        while let Some(arrived) = self.next_arrived(&mut batches, &context.meter).await {
             let arrived = arrived.map_err(|error| read_failure(&error, self.me()))?;
             if arrived.batch.num_rows() > 0 {
                 self.desk().append(id, arrived, context.sink.has_gaps())?;
