@@ -23,6 +23,10 @@
 //! 5. Rows go into the [`delivery::store`] and leave it as chunks ([`delivery::chunking`], [`delivery::encoding`]).
 //! 6. [`leader::coverage`] judges whether every partition is accounted for; only then the last chunk and the footer go out.
 //!
+//! Everything that computes for a query does it in turn: zones, plans and chunks wait for [`engine::turns`], which divides
+//! a node's cores among teams, their clients and their queries; what it all cost goes to the account of
+//! [`leader::fairness`].
+//!
 //! Meanwhile nodes announce what they know, hold and hear ([`routing::announcements`], `node::membership`), the Leader
 //! places partitions on the members of their team ([`routing::placement`]), and a node that is cut off from the Leader
 //! makes a link of its own for the time being ([`routing::adoption`], `node::adopted`). A data set that is ingested again is

@@ -71,7 +71,9 @@ impl CliError {
         let exit = match failure.kind {
             _ if is_unreachable => Exit::UNREACHABLE,
             FailureKind::InvalidArgument => Exit::USAGE,
-            FailureKind::ResourceExhausted if ["QUEUE_FULL", "DEADLINE_CANNOT_BE_MET"].contains(&&*failure.reason) => {
+            FailureKind::ResourceExhausted
+                if ["QUEUE_FULL", "DISPLACED", "DEADLINE_CANNOT_BE_MET"].contains(&&*failure.reason) =>
+            {
                 Exit::REFUSED
             }
             FailureKind::DeadlineExceeded => Exit::TIMEOUT,
@@ -143,7 +145,7 @@ fn hint(failure: &Failure) -> Option<String> {
         (_, "MISSING_PARTITIONS" | "NEVER_ANNOUNCED") => {
             Some("start the missing nodes, or take what there is with --allow-partial".to_owned())
         }
-        (FailureKind::ResourceExhausted, "QUEUE_FULL") => {
+        (FailureKind::ResourceExhausted, "QUEUE_FULL" | "DISPLACED") => {
             let after = failure.retry_after.map_or(1.0, |after| after.as_secs_f64());
             Some(format!("try again in about {after:.1} s"))
         }

@@ -34,6 +34,8 @@ const GOODBYE_TIMEOUT: Duration = Duration::from_secs(2);
 pub struct Client {
     node: NodeConnection,
     address: String,
+    /// What it calls itself. Clones are one client.
+    id: Arc<str>,
 }
 
 impl Client {
@@ -44,7 +46,15 @@ impl Client {
 
     /// A client over any kind of connection.
     pub fn over(connector: SharedConnector, address: &str) -> Client {
-        Client { node: NodeConnection::new(connector, address.to_owned()), address: address.to_owned() }
+        // Without random bytes it shares a name, and so a share of its team, with others of this process.
+        let number = getrandom::u64().unwrap_or_else(|_| u64::from(std::process::id()));
+        let (node, address) = (NodeConnection::new(connector, address.to_owned()), address.to_owned());
+        Client { node, address, id: format!("overlay-{number:016x}").into() }
+    }
+
+    /// What it calls itself, unlike every other client: those of a team share what the team gets.
+    pub fn id(&self) -> &str {
+        &self.id
     }
 
     /// The address it dials.
@@ -63,7 +73,7 @@ impl Client {
             Failure::new(FailureKind::InvalidArgument, "ENCODING", format!("there is no encoding {}", spec.encoding))
         })?;
         let resumable = !spec.cancel_on_disconnect;
-        let (id, messages) = self.node.ask(spec, &format!("overlay-{}", std::process::id())).await?;
+        let (id, messages) = self.node.ask(spec, &self.id).await?;
         Ok(Answer {
             client: self.clone(),
             id,

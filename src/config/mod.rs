@@ -102,7 +102,7 @@ pub struct StrategyConfig {
     pub async_forwarding: bool,
     /// `fixed`, `adaptive` or `query_based`; default `fixed`.
     pub chunking_strategy: String,
-    /// `strict`; default `strict`.
+    /// A name of `leader::fairness::STRATEGIES`; default `strict`.
     pub fairness_strategy: String,
     /// Rows of a chunk, 1 to `chunk_rows_max`; default 200. Lower shows the first rows sooner; higher costs fewer calls
     /// and more memory per call. What it means in detail is the chunking strategy's.

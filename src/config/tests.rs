@@ -181,7 +181,12 @@ fn wrong_values_are_told_with_what_would_be_right() {
         r#"one of round_robin, parallel, capacity (is "paralel"); did you mean parallel?"#,
     );
     check(r#""adaptive""#, r#""adaptiv""#, "strategies.chunking_strategy", "did you mean adaptive?");
-    check(r#""strict""#, "7", "strategies.fairness_strategy", "must be one of strict (is 7)");
+    check(
+        r#""strict""#,
+        "7",
+        "strategies.fairness_strategy",
+        "must be one of strict, weighted, hybrid, fair_queue, fifo (is 7)",
+    );
     check(
         r#""async_forwarding": true"#,
         r#""async_forwarding": "true""#,

@@ -135,6 +135,11 @@ impl ResultStore {
         Ok(())
     }
 
+    /// Every result held, with its bytes.
+    pub fn held(&self) -> impl Iterator<Item = (QueryId, u64)> {
+        self.results.iter().map(|(id, held)| (*id, held.bytes()))
+    }
+
     /// Corrects the estimated rows of a running query.
     pub fn set_estimate(&mut self, id: QueryId, rows: u64) {
         self.change(id, |held| held.result.set_estimate(rows));

@@ -319,6 +319,7 @@ mod tests {
             rows,
             rows_scanned: 10,
             bytes_scanned: 0,
+            cpu: std::time::Duration::ZERO,
             how: How::Scanned,
             cut: false,
             node: "B".into(),

@@ -18,6 +18,7 @@ use super::executor::{Clock, ScanPool};
 use super::message::{BranchFailure, FailureCode, How, NodeWork, ScanMessage, ScanRequest};
 use super::predicate::{self, ZoneFilter};
 use super::scan::{Output, PART_BYTES_MAX, Remaining, ScanJobs, ZoneOutcome};
+use super::share::{Flow, Share};
 use super::stop::{Stop, StopReason};
 use super::store::Store;
 use crate::routing::NodeId;
@@ -164,7 +165,13 @@ impl Run {
             cpu: Duration::ZERO,
             rows_scanned: 0,
             bytes_scanned: 0,
+            bytes_sent: 0,
         }
+    }
+
+    fn share(&self) -> Share {
+        let ScanRequest { team, client, query, weight, .. } = &self.request;
+        Share { flow: Flow(team.clone()), client: *client, query: *query, weight: *weight }
     }
 
     /// This node's own partitions.
@@ -191,6 +198,7 @@ impl Run {
         let jobs = ScanJobs {
             me: self.hop.me.clone(),
             pool: Arc::clone(&self.hop.pool),
+            share: self.share(),
             clock: Arc::clone(&self.hop.clock),
             filter,
             remaining: Arc::clone(&self.remaining),
@@ -220,6 +228,7 @@ impl Run {
                             let scanned = answers.first().filter(|answer| answer.how == How::Scanned);
                             work.rows_scanned += scanned.map_or(0, |answer| answer.rows_scanned);
                             work.bytes_scanned += answers.iter().map(|answer| answer.bytes_scanned).sum::<u64>();
+                            work.bytes_sent += answers.iter().map(|answer| answer.payload.bytes_sent()).sum::<u64>();
                             return Some((ScanMessage::Zones(answers), (Some((zones, work, skipped)), run)));
                         }
                         Some(ZoneOutcome::Skipped(id)) => {

@@ -41,7 +41,9 @@ pub struct ScanRequest {
     pub leaf: u32,
     /// The team the work is billed to.
     pub team: Option<Team>,
-    /// That team's share of a contended node.
+    /// Which of the team's clients asks.
+    pub client: u64,
+    /// That team's share of a contended node; 0: its work is done in the order of its arrival.
     pub weight: u32,
     /// Time until the reader gives up; every hop passes on a little less.
     pub time_left: Duration,
@@ -107,6 +109,8 @@ pub struct ZoneAnswer {
     pub rows_scanned: u64,
     /// Bytes of the zone's columns that were looked at; 0 where the zone map decided.
     pub bytes_scanned: u64,
+    /// Time of a core that the zone took; with its first part.
+    pub cpu: Duration,
     pub how: How,
     /// Rows that match were left out because the limit was reached.
     pub cut: bool,
@@ -168,6 +172,18 @@ pub struct NodeWork {
     pub cpu: Duration,
     pub rows_scanned: u64,
     pub bytes_scanned: u64,
+    /// Bytes of rows handed to the next node of the route; 0 where the reader is on this node.
+    pub bytes_sent: u64,
+}
+
+impl Payload {
+    /// Bytes that it takes on a link.
+    pub fn bytes_sent(&self) -> u64 {
+        match self {
+            Payload::Ipc { bytes, .. } => bytes.len() as u64,
+            Payload::None | Payload::Batch(_) => 0,
+        }
+    }
 }
 
 /// One message of a scan's stream.

@@ -3,6 +3,7 @@
 //! - [`store`] holds partitions, cut into zones, with a zone map; [`zone_rows`] says in which form.
 //! - [`scan`] turns held zones into answers, many small jobs on the executor that it is given.
 //! - [`conjunction`], [`typed_zones`] and [`count_index`] are the fast way to the rows of simple predicates.
+//! - [`turns`] says whose zone is scanned next, by the [`share`] that its query has; [`fair_pool`] keeps the threads.
 //! - [`hop`] runs one `Scan`: this node's own partitions, and a branch for each next hop.
 //! - [`acceptance`] lets every zone into the answer once, whole, or says why not.
 //! - [`leaf`] is the only way to read observations: a DataFusion plan node on top of the three above.
@@ -17,21 +18,25 @@ pub mod conjunction;
 pub mod count_index;
 pub mod coverage;
 pub mod executor;
+pub mod fair_pool;
 pub mod filter;
 pub mod hop;
 pub mod leaf;
 pub mod message;
+pub mod meter;
 pub mod plain;
 pub mod predicate;
 pub mod reader;
 pub mod row_count;
 pub mod scan;
 pub mod session;
+pub mod share;
 pub mod short_plan;
 pub mod sql_gate;
 pub mod statistics;
 pub mod stop;
 pub mod store;
 pub mod table;
+pub mod turns;
 pub mod typed_zones;
 pub mod zone_rows;

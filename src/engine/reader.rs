@@ -20,6 +20,7 @@ use super::hop::{Hop, ScanStream};
 use super::message::{
     BranchFailure, FailureCode, How, NodeInstance, NodeWork, Payload, ScanMessage, ScanPath, ScanRequest, ZoneAnswer,
 };
+use super::meter::{Meter, Spent};
 use super::plain::{plain_schema, spell_out};
 use super::scan::Output;
 use super::stop::{Stop, StopReason};
@@ -52,6 +53,9 @@ pub trait Overview: Send + Sync {
 pub struct QueryContext {
     pub query: QueryId,
     pub team: Option<Team>,
+    /// Which of the team's clients asks.
+    pub client: u64,
+    /// The team's weight; 0: work is done in the order of its arrival.
     pub weight: u32,
     pub leader: NodeInstance,
     pub hop: Arc<Hop>,
@@ -71,6 +75,8 @@ pub struct QueryContext {
     pub scan_path: ScanPath,
     /// Whether leaves give texts spelled out, where their plan was made for it, instead of as dictionaries.
     pub plain_texts: bool,
+    /// Told what the nodes spend.
+    pub meter: Arc<Meter>,
 }
 
 impl fmt::Debug for QueryContext {
@@ -212,7 +218,7 @@ impl Reader {
             }
             Some(ScanMessage::Failed(failure)) => self.note_failure(&failure),
             Some(ScanMessage::Done { work, skipped }) => {
-                self.unfinished.remove(&work.node);
+                self.settle(&work);
                 if work.rows_scanned > 0 || work.bytes_scanned > 0 || skipped.is_empty() {
                     self.work.push(work);
                 }
@@ -259,6 +265,7 @@ impl Reader {
             attempt: self.attempt,
             leaf: self.spec.leaf,
             team: self.context.team.clone(),
+            client: self.context.client,
             weight: self.context.weight,
             time_left,
             hops: Vec::new(),
@@ -284,19 +291,41 @@ impl Reader {
 
     /// Counts an answer's work until its node tells all of its own; a reader that is satisfied early never hears that.
     fn note_work(&mut self, answer: &ZoneAnswer) {
-        if !answer.last {
-            return;
-        }
         let asked = self.asked.get(&answer.partition);
+        let links = asked.map_or(0, |order| order.path.nodes().len().saturating_sub(1) as u64);
+        // Rows are said with every part, and count once.
+        let counts = answer.last && answer.how == How::Scanned;
+        let spent = Spent {
+            cpu: answer.cpu,
+            bytes_sent: answer.payload.bytes_sent() * links,
+            rows_scanned: if counts { answer.rows_scanned } else { 0 },
+        };
+        self.context.meter.add(spent);
         let work = self.unfinished.entry(answer.node.clone()).or_insert_with(|| NodeWork {
             node: answer.node.clone(),
             route: asked.map(|order| order.path.nodes().to_vec()).unwrap_or_default(),
             cpu: Duration::ZERO,
             rows_scanned: 0,
             bytes_scanned: 0,
+            bytes_sent: 0,
         });
-        work.rows_scanned += if answer.how == How::Scanned { answer.rows_scanned } else { 0 };
+        work.cpu += answer.cpu;
+        work.rows_scanned += spent.rows_scanned;
         work.bytes_scanned += answer.bytes_scanned;
+        work.bytes_sent += answer.payload.bytes_sent();
+    }
+
+    /// A node has told all of its work: what its answers did not say is metered now.
+    fn settle(&mut self, work: &NodeWork) {
+        let known = self.unfinished.remove(&work.node);
+        let links = work.route.len().saturating_sub(1) as u64;
+        let (cpu, sent, rows) =
+            known.map_or_else(Default::default, |known| (known.cpu, known.bytes_sent, known.rows_scanned));
+        self.context.meter.add(Spent {
+            cpu: work.cpu.saturating_sub(cpu),
+            bytes_sent: work.bytes_sent.saturating_sub(sent) * links,
+            rows_scanned: work.rows_scanned.saturating_sub(rows),
+        });
     }
 
     fn accept(&mut self, answer: ZoneAnswer) -> Result<(), ReadError> {

@@ -19,6 +19,7 @@ use tokio::sync::oneshot;
 use super::executor::{Clock, ScanPool};
 use super::message::{How, Payload, ZoneAnswer};
 use super::predicate::{Matches, ZoneFilter};
+use super::share::Share;
 use super::stop::Stop;
 use super::store::HeldPartition;
 use super::typed_zones::Verdict;
@@ -74,6 +75,8 @@ pub enum Output {
 pub struct ScanJobs {
     pub me: NodeId,
     pub pool: Arc<dyn ScanPool>,
+    /// Whose turns the jobs take.
+    pub share: Share,
     pub clock: Clock,
     pub filter: Arc<ZoneFilter>,
     pub remaining: Arc<Remaining>,
@@ -134,7 +137,7 @@ impl ScanJobs {
                 }
                 let (sender, receiver) = oneshot::channel();
                 let job = Arc::clone(&jobs);
-                jobs.pool.spawn(Box::new(move || {
+                let work = Box::new(move || {
                     // Nobody waits any more: the query was cancelled while the job stood in the queue.
                     if sender.is_closed() {
                         return;
@@ -145,7 +148,8 @@ impl ScanJobs {
                     });
                     // The receiver may be gone by now; then nobody wants the rows.
                     let _ = sender.send(scanned.collect());
-                }));
+                });
+                jobs.pool.spawn(&jobs.share, work);
                 Either::Right(async move {
                     receiver.await.unwrap_or_else(|_| vec![ZoneOutcome::Failed(asked, "a scan job was lost".into())])
                 })
@@ -238,6 +242,7 @@ impl ScanJobs {
             rows: 0,
             rows_scanned,
             bytes_scanned: 0,
+            cpu: Duration::ZERO,
             how,
             cut: false,
             node: self.me.clone(),
@@ -251,7 +256,13 @@ impl ScanJobs {
         }
         let start = (self.clock)();
         match self.filter_zone(asked, held, zone, look) {
-            Ok(Some(answers)) => ZoneOutcome::Answered(answers, (self.clock)().saturating_sub(start)),
+            Ok(Some(mut answers)) => {
+                let took = (self.clock)().saturating_sub(start);
+                if let Some(first) = answers.first_mut() {
+                    first.cpu = took;
+                }
+                ZoneOutcome::Answered(answers, took)
+            }
             Ok(None) => ZoneOutcome::Skipped(asked),
             Err(error) => ZoneOutcome::Failed(asked, format!("zone {zone}: {error}")),
         }

@@ -1,31 +1,39 @@
 //! The bounded queue in front of everything.
 //!
-//! Decides which query starts, which waits, and which is refused before any work is spent on it. Leaves who may start to
-//! the [`Fairness`] strategy, and running, telling and cancelling to the caller. The queue is read in arrival order and
-//! the first that may start starts, so a flow at its limit never holds up the others behind it.
+//! Decides which query starts, which waits, and which is refused before any work is spent on it. Leaves who is next, and
+//! who gives up a place in a full queue, to the [`Fairness`] strategy, and running, telling and cancelling to the caller.
+//! It keeps the [`Account`] that all strategies share: whoever arrives, starts, costs and ends is booked here.
 //!
 //! A query starts, and takes its permit, inside [`Admission::offer`] or [`Admission::start_next`]; the latter also hands
 //! out what the former started. So a full queue never refuses what could run at once, and the queue never needs a place
 //! more than it has. A caller that drives it: at an offer, a finish, a withdrawal and every second or so, call
 //! [`Admission::expired`], then [`Admission::start_next`] until it has nothing more.
 //!
+//! A refusal reads the queue once and keeps nothing but counts.
+//!
 //! Invariants: running ≤ `concurrent_max`; queued ≤ `queue_capacity`; a query is at one place only; after all are gone
 //! every count is back at zero.
 
+mod arriving;
 mod counts;
+mod flow;
+mod queue;
 mod recent;
 mod refused;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use super::fairness::{Account, Fairness, FairnessLimits, Flow};
+use super::fairness::{Account, Bill, Cost, Fairness, FairnessLimits, Flow, Share, TurnOrder};
 use crate::delivery::QueryId;
 
+use arriving::Decision;
 pub use counts::{AdmissionCounters, FlowCounters, Waits};
+use flow::FlowState;
+use queue::{Queue, Queued};
 use recent::Recent;
+use refused::Hints;
 pub use refused::Refused;
-use refused::retry_after;
 
 /// Limits of admission; each at least 1, except that a queue of 0 refuses whatever cannot start at once.
 #[derive(Debug, Clone, Copy)]
@@ -41,21 +49,21 @@ pub struct AdmissionLimits {
 /// Where a query is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
-    /// Waiting, with this many before it.
+    /// Waiting, with this many that arrived before it.
     Queued(usize),
     /// It has a permit.
     Running,
 }
 
-struct Waiting {
-    id: QueryId,
-    flow: Flow,
-    offered: Duration,
-    deadline: Duration,
+/// A query that had to give its place in the queue to another; it is gone, and its client is to be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Displaced {
+    pub id: QueryId,
+    pub why: Refused,
 }
 
 struct Running {
-    flow: Flow,
+    bill: Bill,
     started: Duration,
 }
 
@@ -63,16 +71,17 @@ struct Running {
 pub struct Admission {
     limits: AdmissionLimits,
     strategy: Box<dyn Fairness>,
-    queue: VecDeque<Waiting>,
+    queue: Queue,
     running: BTreeMap<QueryId, Running>,
     account: Account,
     /// Started, but not yet handed out by `start_next`. All of them are running.
     started: VecDeque<QueryId>,
-    flows: BTreeMap<Flow, FlowCounters>,
+    flows: BTreeMap<Flow, FlowState>,
     active_peak: usize,
     queued_peak: usize,
     waits: Recent,
     services: Recent,
+    hints: Hints,
 }
 
 impl Admission {
@@ -81,7 +90,7 @@ impl Admission {
         Admission {
             limits,
             strategy,
-            queue: VecDeque::new(),
+            queue: Queue::default(),
             running: BTreeMap::new(),
             account: Account::default(),
             started: VecDeque::new(),
@@ -90,35 +99,60 @@ impl Admission {
             queued_peak: 0,
             waits: Recent::default(),
             services: Recent::default(),
+            hints: Hints::default(),
         }
     }
 
-    /// A query arrives. It either starts at once, to be collected by [`Self::start_next`], or waits. The deadline is a
-    /// point in time on the clock of `now`. The flow is one of the configured teams or `none`: the caller has checked
-    /// that, since each flow is counted for ever. The id must be new.
+    /// Another strategy decides from now on. Queue, permits and account stay: no query is dropped, and what every flow
+    /// got so far still counts.
+    pub fn set_strategy(&mut self, strategy: Box<dyn Fairness>) {
+        self.strategy = strategy;
+    }
+
+    /// The strategy that decides, and in which order the work of running queries is to be done.
+    pub fn strategy(&self) -> (&'static str, TurnOrder) {
+        (self.strategy.name(), self.strategy.turns())
+    }
+
+    /// A query arrives. It either starts at once, to be collected by [`Self::start_next`], or waits; if it took the place
+    /// of another, that one is given. The deadline is a point in time on the clock of `now`. The flow is one of the
+    /// configured teams or `none`: the caller has checked that, since each flow is counted for ever. The id must be new;
+    /// that of the share does not count here.
     ///
     /// Errors: as [`Refused`] says; nothing is kept of the query then.
-    pub fn offer(&mut self, id: QueryId, flow: Flow, deadline: Duration, now: Duration) -> Result<(), Refused> {
+    pub fn offer(
+        &mut self,
+        id: QueryId,
+        share: Share,
+        deadline: Duration,
+        now: Duration,
+    ) -> Result<Option<Displaced>, Refused> {
         assert!(self.place(id).is_none(), "query {id} is offered twice");
         // Whoever came before and may start does so first.
         self.start_all_that_may(now);
-        let decision = self.decide(&flow, deadline, now);
-        let counters = self.flows.entry(flow.clone()).or_default();
-        if decision.is_err() {
-            counters.refused += 1;
+        let decision = self.decide(&share, deadline, now);
+        let Ok(decision) = decision.inspect_err(|_| self.flow_of(&share.flow).counters.refused += 1) else {
+            return decision.map(|_| None);
+        };
+        let mut displaced = None;
+        if let Decision::Displace { at, why } = decision {
+            displaced = self.leave_queue(at).map(|gone| {
+                self.account.leaves(&gone.share);
+                self.flow_of(&gone.share.flow).counters.displaced += 1;
+                Displaced { id: gone.id, why }
+            });
         }
-        let waiting = Waiting { id, flow, offered: now, deadline };
-        match decision? {
-            Decision::Start => self.start(waiting, now),
-            Decision::Wait => {
-                counters.queued += 1;
-                counters.queued_peak = counters.queued_peak.max(counters.queued);
-                self.queue.push_back(waiting);
-                self.queued_peak = self.queued_peak.max(self.queue.len());
-            }
+        self.account.arrives(&share);
+        let query = Queued { id, share, offered: now, deadline };
+        if decision == Decision::Start {
+            self.start(query, now);
+        } else {
+            self.flow_of(&query.share.flow).queues();
+            self.queue.push(query);
+            self.queued_peak = self.queued_peak.max(self.queue.len());
         }
         self.check();
-        Ok(())
+        Ok(displaced)
     }
 
     /// The next query that runs from now on; it holds a permit until [`Self::finish`]. None if none may start.
@@ -127,11 +161,31 @@ impl Admission {
         self.started.pop_front()
     }
 
+    /// A running query was planned: so many rows of its partitions could not be pruned.
+    pub fn planned(&mut self, id: QueryId, rows: u64) {
+        if let Some(running) = self.running.get_mut(&id) {
+            self.account.plans(&mut running.bill, rows);
+        }
+    }
+
+    /// A query cost so much more than was told before, by scanning so many rows: at once, so that a giant is billed while
+    /// it runs. What comes up after its end is charged to the share.
+    pub fn charge(&mut self, id: QueryId, share: &Share, cost: Cost, rows_scanned: u64) {
+        match self.running.get_mut(&id) {
+            Some(running) => self.account.charge(&mut running.bill, cost, rows_scanned),
+            None => self.account.charge_afterwards(share, cost),
+        }
+    }
+
     /// A query that ran has ended, however it ended: gives its permit back. False, and nothing happens, if it does not
     /// run (any more).
     pub fn finish(&mut self, id: QueryId, now: Duration) -> bool {
-        let Some(ended) = self.stop(id) else { return false };
-        self.services.add(now.saturating_sub(ended.started));
+        let Some(started) = self.running.get(&id).map(|running| running.started) else { return false };
+        let service = now.saturating_sub(started);
+        if let Some(flow) = self.stop(id) {
+            self.flow_of(&flow).services.add(service);
+        }
+        self.services.add(service);
         self.check();
         true
     }
@@ -139,10 +193,9 @@ impl Admission {
     /// A query that waits, or that nobody has collected yet, is not wanted any more. False, and nothing happens, if it
     /// is not there; one that was collected is ended by [`Self::finish`].
     pub fn withdraw(&mut self, id: QueryId) -> bool {
-        if let Some(at) = self.queue.iter().position(|waiting| waiting.id == id) {
-            self.leave_queue(at);
-        } else if let Some(at) = self.started.iter().position(|started| *started == id) {
-            self.started.remove(at);
+        if let Some(at) = self.queue.position(id) {
+            self.give_up(at);
+        } else if self.started.contains(&id) {
             self.stop(id);
         } else {
             return false;
@@ -155,8 +208,8 @@ impl Admission {
     /// taken out they hold their places.
     pub fn expired(&mut self, now: Duration) -> Vec<QueryId> {
         let mut expired = Vec::new();
-        while let Some(at) = self.queue.iter().position(|waiting| waiting.deadline <= now) {
-            expired.extend(self.leave_queue(at).map(|waiting| waiting.id));
+        while let Some(at) = self.queue.overdue(now) {
+            expired.extend(self.give_up(at));
         }
         self.check();
         expired
@@ -167,111 +220,95 @@ impl Admission {
         if self.running.contains_key(&id) {
             return Some(Place::Running);
         }
-        self.queue.iter().position(|waiting| waiting.id == id).map(Place::Queued)
+        self.queue.position(id).map(Place::Queued)
     }
 
-    /// What happened and how it stands.
+    /// How many run, and how many wait.
+    pub fn load(&self) -> (usize, usize) {
+        (self.running.len(), self.queue.len())
+    }
+
+    /// Mean time from start to end of the last 200 that ended. None before the first has ended.
+    pub fn service_average(&self) -> Option<Duration> {
+        self.services.average()
+    }
+
+    /// What happened and how it stands. Sorts the waits of every flow: for those who look, not for every query.
     pub fn counters(&self) -> AdmissionCounters {
+        let flow = |(flow, state): (&Flow, &FlowState)| {
+            let charged = self.account.charged(flow);
+            (flow.clone(), FlowCounters { waits: state.waits.summary(), charged, ..state.counters })
+        };
         AdmissionCounters {
+            strategy: self.strategy.name(),
             active: self.running.len(),
             active_peak: self.active_peak,
             queued: self.queue.len(),
             queued_peak: self.queued_peak,
-            flows: self.flows.clone(),
-            waits: Waits {
-                average: self.waits.average(),
-                p50: self.waits.percentile(50),
-                p99: self.waits.percentile(99),
-            },
+            flows: self.flows.iter().map(flow).collect(),
+            waits: self.waits.summary(),
             service_average: self.services.average(),
         }
     }
 
-    fn decide(&self, flow: &Flow, deadline: Duration, now: Duration) -> Result<Decision, Refused> {
-        let left = deadline.saturating_sub(now);
-        if left.is_zero() {
-            return Err(Refused::DeadlineCannotBeMet { wait: Duration::ZERO, left });
-        }
-        if self.may_start(flow) {
-            return Ok(Decision::Start);
-        }
-        if self.queue.len() >= self.limits.queue_capacity {
-            let (queued, active) = (self.queue.len(), self.running.len());
-            return Err(Refused::QueueFull {
-                queued,
-                active,
-                retry_after: retry_after(self.services.average(), active),
-            });
-        }
-        match self.expected_wait(flow) {
-            Some(wait) if wait > left => Err(Refused::DeadlineCannotBeMet { wait, left }),
-            _ => Ok(Decision::Wait),
-        }
-    }
-
-    /// How long a query that arrives now would wait: so many must end first, and on average one of n ends every n-th
-    /// part of a service time. None as long as no query has ended. Of two possible answers the shorter, because to
-    /// refuse what could have run is worse than to let one wait in vain.
-    fn expected_wait(&self, flow: &Flow) -> Option<Duration> {
-        let service = self.services.average()?;
-        let wait =
-            |ahead: usize, active: usize| (active > 0).then(|| service.mul_f64((ahead + 1) as f64 / active as f64));
-        let for_any = wait(self.queue.len(), self.account.total());
-        let own_ahead = self.flows.get(flow).map_or(0, |counters| counters.queued);
-        let for_own = wait(own_ahead, self.account.of(flow));
-        if self.account.total() < self.limits.concurrent_max {
-            return for_own.or(for_any);
-        }
-        for_own.into_iter().chain(for_any).min()
-    }
-
-    fn may_start(&self, flow: &Flow) -> bool {
-        let limits = FairnessLimits {
+    fn fairness_limits(&self) -> FairnessLimits {
+        FairnessLimits {
             concurrent_max: self.limits.concurrent_max,
             team_concurrent_max: self.limits.team_concurrent_max,
-        };
-        self.strategy.may_start(flow, &self.account, &limits)
+        }
     }
 
-    /// Every start changes the account, and so perhaps who may start: each round begins at the front again.
+    /// Every start changes the account, and so perhaps who may start: the strategy is asked anew each time.
     fn start_all_that_may(&mut self, now: Duration) {
-        let next =
-            |me: &Admission| me.queue.iter().position(|waiting| waiting.deadline > now && me.may_start(&waiting.flow));
-        while let Some(waiting) = next(self).and_then(|at| self.leave_queue(at)) {
-            self.start(waiting, now);
+        while let Some(query) = self.pick(now).and_then(|at| self.leave_queue(at)) {
+            self.start(query, now);
         }
         self.check();
     }
 
-    fn start(&mut self, waiting: Waiting, now: Duration) {
-        let Waiting { id, flow, offered, .. } = waiting;
-        self.waits.add(now.saturating_sub(offered));
-        self.account.add(&flow);
-        let counters = self.flows.entry(flow.clone()).or_default();
-        counters.admitted += 1;
-        counters.active += 1;
-        counters.active_peak = counters.active_peak.max(counters.active);
-        self.running.insert(id, Running { flow, started: now });
+    fn pick(&self, now: Duration) -> Option<usize> {
+        if self.running.len() >= self.limits.concurrent_max {
+            return None;
+        }
+        self.strategy.pick(&mut self.queue.in_time(now), &self.account, &self.fairness_limits())
+    }
+
+    fn start(&mut self, query: Queued, now: Duration) {
+        let Queued { id, share, offered, .. } = query;
+        let waited = now.saturating_sub(offered);
+        self.waits.add(waited);
+        self.flow_of(&share.flow).starts(waited);
+        self.running.insert(id, Running { bill: self.account.starts(&share), started: now });
         self.active_peak = self.active_peak.max(self.running.len());
         self.started.push_back(id);
     }
 
-    fn stop(&mut self, id: QueryId) -> Option<Running> {
-        let ended = self.running.remove(&id)?;
+    fn stop(&mut self, id: QueryId) -> Option<Flow> {
+        let Running { bill, .. } = self.running.remove(&id)?;
         self.started.retain(|started| *started != id);
-        self.account.remove(&ended.flow);
-        self.flow_mut(&ended.flow).active -= 1;
-        Some(ended)
+        let flow = bill.share().flow.clone();
+        self.account.ends(bill);
+        self.flow_of(&flow).counters.active -= 1;
+        Some(flow)
     }
 
-    fn leave_queue(&mut self, at: usize) -> Option<Waiting> {
-        let waiting = self.queue.remove(at)?;
-        self.flow_mut(&waiting.flow).queued -= 1;
-        Some(waiting)
+    fn give_up(&mut self, at: usize) -> Option<QueryId> {
+        let query = self.leave_queue(at)?;
+        self.account.leaves(&query.share);
+        Some(query.id)
     }
 
-    fn flow_mut(&mut self, flow: &Flow) -> &mut FlowCounters {
-        self.flows.get_mut(flow).expect("a flow is counted from its first offer on")
+    fn leave_queue(&mut self, at: usize) -> Option<Queued> {
+        let query = self.queue.remove(at)?;
+        self.flow_of(&query.share.flow).counters.queued -= 1;
+        Some(query)
+    }
+
+    fn flow_of(&mut self, flow: &Flow) -> &mut FlowState {
+        if !self.flows.contains_key(flow) {
+            self.flows.insert(flow.clone(), FlowState::default());
+        }
+        self.flows.get_mut(flow).expect("it was put there")
     }
 
     fn check(&self) {
@@ -279,11 +316,6 @@ impl Admission {
         assert!(self.queue.len() <= self.limits.queue_capacity, "{} queries wait", self.queue.len());
         assert_eq!(self.running.len(), self.account.total(), "running queries and their account");
     }
-}
-
-enum Decision {
-    Start,
-    Wait,
 }
 
 #[cfg(test)]

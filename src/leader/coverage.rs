@@ -37,6 +37,7 @@ pub fn judge(
                     known.cpu += done.cpu;
                     known.rows_scanned += done.rows_scanned;
                     known.bytes_scanned += done.bytes_scanned;
+                    known.bytes_sent += done.bytes_sent;
                 }
                 None => work.push(done.clone()),
             }

@@ -12,12 +12,16 @@ use tokio::sync::watch;
 
 use super::admission::{Admission, AdmissionCounters, Refused};
 use super::answer::{Footer, QuerySpec, QueryState, QueryStatus};
-use super::fairness::Flow;
+use super::fairness::Share;
 use crate::delivery::result::ChunkingParams;
 use crate::delivery::store::{ResultStore, StoreCounters, StoreError, Why};
 use crate::delivery::{Arrived, Chunk, ChunkState, Gone, QueryId};
+use crate::engine::meter::Meter;
 use crate::engine::stop::{Stop, StopReason};
 use crate::failure::{Failure, FailureKind};
+
+#[path = "desk_billing.rs"]
+mod billing;
 
 /// Ended queries that are remembered; beyond that the oldest is forgotten with its result.
 const ENDED_MAX: usize = 10_000;
@@ -29,6 +33,10 @@ const OVERDUE_MAX: Duration = Duration::from_millis(1500);
 /// One query.
 pub struct Query {
     pub spec: Arc<QuerySpec>,
+    /// Whom it is billed to.
+    pub share: Share,
+    /// What its nodes spend, once it is planned.
+    meter: Option<Arc<Meter>>,
     pub state: QueryState,
     pub stop: Stop,
     /// When its time is over.
@@ -50,6 +58,8 @@ pub struct Desk {
     ended: VecDeque<QueryId>,
     refused: u64,
     admitted: u64,
+    /// Up to when results were charged for being held.
+    held_until: Duration,
 }
 
 /// What to do with somebody who asks for a chunk.
@@ -71,19 +81,43 @@ pub enum Asked {
 impl Desk {
     /// An empty book.
     pub fn new(admission: Admission, results: ResultStore) -> Desk {
-        Desk { admission, results, queries: HashMap::new(), ended: VecDeque::new(), refused: 0, admitted: 0 }
+        Desk {
+            admission,
+            results,
+            queries: HashMap::new(),
+            ended: VecDeque::new(),
+            refused: 0,
+            admitted: 0,
+            held_until: Duration::ZERO,
+        }
     }
 
-    /// A query arrives. It is refused, or waits for [`Desk::start_next`].
-    pub fn offer(&mut self, id: QueryId, spec: QuerySpec, deadline: Duration, now: Duration) -> Result<(), Failure> {
-        let flow = Flow(spec.team.clone());
-        if let Err(refused) = self.admission.offer(id, flow, deadline, now) {
-            self.refused += 1;
-            return Err(refusal(&refused));
+    /// A query arrives. It is refused, or waits for [`Desk::start_next`]. In a full queue it may take the place of another,
+    /// which then is refused.
+    pub fn offer(
+        &mut self,
+        id: QueryId,
+        spec: QuerySpec,
+        share: Share,
+        deadline: Duration,
+        now: Duration,
+    ) -> Result<(), Failure> {
+        match self.admission.offer(id, share.clone(), deadline, now) {
+            Ok(None) => {}
+            Ok(Some(displaced)) => {
+                self.refused += 1;
+                self.end(displaced.id, Err(refusal(&displaced.why)), now);
+            }
+            Err(refused) => {
+                self.refused += 1;
+                return Err(refusal(&refused));
+            }
         }
         self.admitted += 1;
         let query = Query {
             spec: Arc::new(spec),
+            share,
+            meter: None,
             state: QueryState::Accepted,
             stop: Stop::default(),
             deadline,
@@ -128,6 +162,7 @@ impl Desk {
 
     /// Rows were accepted.
     pub fn append(&mut self, id: QueryId, arrived: Arrived, partial: bool) -> Result<(), Failure> {
+        self.charge_spent(id);
         if let Some(query) = self.queries.get_mut(&id) {
             query.partial |= partial;
         }
@@ -138,6 +173,7 @@ impl Desk {
 
     /// The one end of every query: gives the permit back, keeps what is left to be read. Only the first end counts.
     pub fn end(&mut self, id: QueryId, end: Result<Footer, Failure>, now: Duration) {
+        self.charge_spent(id);
         if !self.admission.finish(id, now) {
             self.admission.withdraw(id);
         }
@@ -284,6 +320,8 @@ impl Desk {
     /// Ends what waited or ran past its deadline and what nobody attends to; to be called a few times a second, from
     /// where no plan can be in the way.
     pub fn expire(&mut self, now: Duration) {
+        self.charge_all_spent();
+        self.charge_for_holding(now);
         for id in self.admission.expired(now) {
             let message = "the deadline came while the query waited in the queue";
             self.end(id, Err(Failure::new(FailureKind::DeadlineExceeded, "DEADLINE", message)), now);
@@ -332,6 +370,16 @@ impl Desk {
         }
     }
 
+    /// How many queries run, and how many wait.
+    pub fn load(&self) -> (usize, usize) {
+        self.admission.load()
+    }
+
+    /// Mean time from start to end of the last queries; none before the first has ended.
+    pub fn service_average(&self) -> Option<Duration> {
+        self.admission.service_average()
+    }
+
     /// Admission's figures.
     pub fn admission(&self) -> AdmissionCounters {
         self.admission.counters()
@@ -373,11 +421,15 @@ fn out_of_room(error: &StoreError) -> Failure {
 }
 
 fn refusal(refused: &Refused) -> Failure {
-    let (reason, retry_after) = match refused {
-        Refused::QueueFull { retry_after, .. } => ("QUEUE_FULL", Some(*retry_after)),
-        Refused::DeadlineCannotBeMet { .. } => ("DEADLINE_CANNOT_BE_MET", None),
+    let reason = match refused {
+        Refused::QueueFull { .. } => "QUEUE_FULL",
+        Refused::Displaced { .. } => "DISPLACED",
+        Refused::DeadlineCannotBeMet { .. } => "DEADLINE_CANNOT_BE_MET",
     };
-    Failure { retry_after, ..Failure::new(FailureKind::ResourceExhausted, reason, refused.to_string()) }
+    Failure {
+        retry_after: Some(refused.retry_after()),
+        ..Failure::new(FailureKind::ResourceExhausted, reason, refused.to_string())
+    }
 }
 
 #[cfg(test)]

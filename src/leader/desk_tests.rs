@@ -1,8 +1,9 @@
 use super::*;
 use crate::delivery::store::StoreLimits;
+use crate::engine::meter::Spent;
 use crate::engine::session::Ask;
 use crate::leader::admission::AdmissionLimits;
-use crate::leader::fairness;
+use crate::leader::fairness::{self, Flow};
 
 fn desk() -> Desk {
     let limits = AdmissionLimits { queue_capacity: 2, concurrent_max: 1, team_concurrent_max: 1 };
@@ -24,13 +25,37 @@ fn spec() -> QuerySpec {
     }
 }
 
+fn share(query: QueryId) -> Share {
+    Share { flow: Flow(None), client: 1, query, weight: 1 }
+}
+
+#[test]
+fn work_is_billed_while_a_query_runs_and_when_it_is_cancelled() {
+    let ms = Duration::from_millis;
+    let mut desk = desk();
+    let id = QueryId(1);
+    desk.offer(id, spec(), share(id), ms(60_000), ms(0)).unwrap();
+    assert_eq!(desk.start_next(ms(0)), Some(id));
+    let meter = Arc::new(Meter::default());
+    desk.planned(id, 1000, Arc::clone(&meter));
+    let charged = |desk: &Desk| desk.admission().flows[&Flow(None)].charged;
+    for (spent, expected) in [(500, 500), (0, 500), (250, 750)] {
+        meter.add(Spent { cpu: ms(spent), ..Spent::default() });
+        desk.expire(ms(100));
+        assert_eq!(charged(&desk), ms(expected), "no row has come yet");
+    }
+    meter.add(Spent { cpu: ms(50), ..Spent::default() });
+    desk.cancel(id, "on purpose", ms(200)).unwrap();
+    assert_eq!((charged(&desk), desk.load()), (ms(800), (0, 0)));
+}
+
 #[test]
 fn a_running_query_that_does_not_hear_its_deadline_is_ended_all_the_same() {
     let ms = Duration::from_millis;
     let mut desk = desk();
     let (first, second) = (QueryId(1), QueryId(2));
-    desk.offer(first, spec(), ms(1000), ms(0)).unwrap();
-    desk.offer(second, spec(), ms(9000), ms(0)).unwrap();
+    desk.offer(first, spec(), share(first), ms(1000), ms(0)).unwrap();
+    desk.offer(second, spec(), share(second), ms(9000), ms(0)).unwrap();
     assert_eq!(desk.start_next(ms(0)), Some(first));
     let (_, stop, _) = desk.running(first).unwrap();
     for (now, state, reason) in [

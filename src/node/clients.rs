@@ -34,6 +34,8 @@ const TOUCH_INTERVAL: Duration = Duration::from_secs(2);
 const ENCODED_HERE_BYTES: u64 = 32 << 10;
 /// A query's text parts beyond the SQL statement.
 const NAME_BYTES_MAX: usize = 256;
+/// What a client may call itself.
+const CLIENT_BYTES_MAX: usize = 64;
 
 /// The service of clients; a handle on [`Queries`].
 #[derive(Clone)]
@@ -41,7 +43,7 @@ pub struct Clients(pub Arc<Queries>);
 
 impl Queries {
     /// Looks at what can be judged before anything is parsed or queued.
-    fn check(&self, spec: &QuerySpec) -> Result<(), Failure> {
+    fn check(&self, spec: &QuerySpec, client: &str) -> Result<(), Failure> {
         let config = self.membership.config();
         if !self.membership.is_leader() {
             let leader = &config.leader().id;
@@ -53,6 +55,9 @@ impl Queries {
             return Err(self.fail(FailureKind::Unavailable, "DRAINING", format!("{} is draining", self.me())));
         }
         let invalid = |message: String| Err(self.fail(FailureKind::InvalidArgument, "QUERY", message));
+        if client.len() > CLIENT_BYTES_MAX {
+            return invalid(format!("client_id has {} bytes; at most {CLIENT_BYTES_MAX} are taken", client.len()));
+        }
         match &spec.ask {
             Ask::Sql(sql) if sql.len() > SQL_BYTES_MAX => {
                 return invalid(format!("the statement has {} bytes; at most {SQL_BYTES_MAX} are taken", sql.len()));
@@ -163,12 +168,28 @@ impl Queries {
         let head =
             if with_schema { encode_schema(&schema).map_err(|error| self.encode_failure(&error))? } else { Vec::new() };
         let bytes: u64 = chunks.iter().map(|chunk| encoding.estimate(chunk)).sum();
-        let encoded = match bytes <= ENCODED_HERE_BYTES {
-            true => Ok(encoding.message(&chunks, &schema)),
-            false => self.cpu.spawn(async move { encoding.message(&chunks, &schema) }).await,
+        let (encoded, cpu) = match bytes <= ENCODED_HERE_BYTES {
+            true => {
+                let start = self.now();
+                (Ok(encoding.message(&chunks, &schema)), self.now().saturating_sub(start))
+            }
+            false => {
+                let (pool, share) = (self.pool.clone(), self.turn_share(id));
+                let encoded = self.cpu.spawn(async move {
+                    // Asked for on the thread that encodes: a turn must not wait for a thread.
+                    let turn = pool.turn(&share).await;
+                    let message = encoding.message(&chunks, &schema);
+                    (message, turn.elapsed())
+                });
+                match encoded.await {
+                    Ok((message, cpu)) => (Ok(message), cpu),
+                    Err(error) => (Err(error), Duration::ZERO),
+                }
+            }
         };
         let (data, metas) =
             encoded.map_err(|error| self.encode_failure(&error))?.map_err(|error| self.encode_failure(&error))?;
+        self.bill_message(id, cpu, data.len());
         Ok(ChunkMessage { chunks: metas, checksum: checksum(&data), data, partial, schema: head, total_chunks, footer })
     }
 
@@ -204,17 +225,18 @@ impl Drop for CancelOnDrop {
 
 #[async_trait]
 impl ClientService for Clients {
-    async fn submit(&self, spec: QuerySpec) -> Result<Submitted, Failure> {
+    async fn submit(&self, spec: QuerySpec, client: &str) -> Result<Submitted, Failure> {
         let queries = &self.0;
-        queries.check(&spec)?;
+        queries.check(&spec, client)?;
         let limits = &queries.membership.config().limits;
         let now = queries.now();
         let time_left = spec.time_left.unwrap_or(Duration::from_secs(limits.deadline_s));
         let id = new_query_id().map_err(|error| queries.fail(FailureKind::Internal, "RANDOM", error))?;
         let (wait, partial_allowed) = (spec.wait, spec.allow_partial);
+        let share = queries.share_for(id, &spec, client);
         queries
             .desk()
-            .offer(id, spec, now.saturating_add(time_left), now)
+            .offer(id, spec, share, now.saturating_add(time_left), now)
             .map_err(|failure| failure.at(queries.me()))?;
         queries.pump();
         if wait {

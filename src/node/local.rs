@@ -19,7 +19,8 @@ use super::{NodeError, PROTOCOL_VERSION};
 use crate::config::Config;
 use crate::delivery::QueryId;
 use crate::engine::coverage::CoverageSink;
-use crate::engine::executor::{Clock, RayonPool};
+use crate::engine::executor::Clock;
+use crate::engine::fair_pool::FairPool;
 use crate::engine::hop::{Hop, RemoteError, RemoteScan};
 use crate::engine::message::{FailureCode, NodeInstance, ScanMessage, ScanPath, ScanRequest};
 use crate::engine::plain::{plain_schema, spell_out};
@@ -82,7 +83,7 @@ impl LocalOverlay {
             me: NodeId::from("local"),
             store,
             remote: Arc::new(NoLinks),
-            pool: Arc::new(RayonPool::new(threads).map_err(|error| engine_error(&error))?),
+            pool: Arc::new(FairPool::new(threads, Arc::clone(&clock)).map_err(|error| engine_error(&error))?),
             clock,
             schema: observations(),
             functions: engine.functions(),
@@ -120,6 +121,7 @@ impl LocalOverlay {
         let context = Arc::new(QueryContext {
             query: QueryId(0),
             team: None,
+            client: 0,
             weight: 1,
             leader: NodeInstance { id: me.clone(), incarnation: u64::from(PROTOCOL_VERSION) },
             hop: Arc::clone(&self.hop),
@@ -134,6 +136,7 @@ impl LocalOverlay {
             sink: Arc::new(CoverageSink::default()),
             scan_path: way.scan_path,
             plain_texts: way.plain_texts,
+            meter: Arc::default(),
         });
         let plan = self.engine.plan(&context, ask, limit).await.map_err(|error| plan_failure(error, me))?;
         let planned = (self.hop.clock)().saturating_sub(start);

@@ -3,6 +3,7 @@
 //! Tasks, timers and connections live here and in `client` and `transport`; what they decide by lives in the parts.
 
 mod adopted;
+mod billing;
 mod change_over;
 mod clients;
 mod data;
@@ -32,18 +33,19 @@ use std::time::{Duration, Instant};
 
 use overlay_ingest::schema::{LAYOUT_VERSION, observations};
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::config::Config;
 use crate::config::fingerprint::Fingerprint;
 use crate::delivery::chunking;
 use crate::delivery::store::{ResultStore, StoreLimits};
-use crate::engine::executor::{Clock, RayonPool, ScanPool};
+use crate::engine::executor::Clock;
+use crate::engine::fair_pool::FairPool;
 use crate::engine::hop::Hop;
 use crate::engine::session::Engine;
 use crate::engine::store::Store;
-use crate::leader::admission::{Admission, AdmissionLimits};
+use crate::leader::admission::{Admission, AdmissionCounters, AdmissionLimits};
 use crate::leader::desk::Desk;
 use crate::leader::fairness;
 use crate::routing::{NodeId, forwarding};
@@ -176,7 +178,7 @@ impl Node {
         let clock: Clock = Arc::new(move || started.elapsed());
         let threads = thread_budget(&config);
         let engine_error = |error: &dyn std::fmt::Display| NodeError::Engine(error.to_string());
-        let pool: Arc<dyn ScanPool> = Arc::new(RayonPool::new(threads).map_err(|error| engine_error(&error))?);
+        let pool = FairPool::new(threads, Arc::clone(&clock)).map_err(|error| engine_error(&error))?;
         let cpu = PlanRuntime::start(threads).map_err(|error| engine_error(&error))?;
 
         let nonce = getrandom::u64().map_err(|error| engine_error(&error))?;
@@ -193,7 +195,7 @@ impl Node {
             me: id.clone(),
             store: Arc::clone(&store),
             remote: Arc::clone(&links) as Arc<_>,
-            pool,
+            pool: Arc::new(pool.clone()),
             clock: Arc::clone(&clock),
             schema: observations(),
             functions: engine.functions(),
@@ -220,7 +222,7 @@ impl Node {
             engine,
             clock: Arc::clone(&clock),
             cpu: cpu.handle(),
-            planning: Semaphore::new(threads),
+            pool,
             room: ResultRoom::new(config.limits.result_bytes_max),
             turn: AtomicU64::new(0),
             tracer: tracer.clone(),
@@ -335,6 +337,24 @@ impl Node {
     /// This process writes its log to that file from now on, which others may ask for.
     pub fn has_log(&self, path: PathBuf) {
         self.queries.log.found_at(path);
+    }
+
+    /// Who takes turns on it. Tests take all turns to keep queries where they are.
+    pub fn pool(&self) -> &FairPool {
+        &self.queries.pool
+    }
+
+    /// What admission did and how it stands, for every flow.
+    pub fn admission(&self) -> AdmissionCounters {
+        self.queries.desk().admission()
+    }
+
+    /// Another fairness strategy decides from now on, without dropping a query. False if there is none of that name.
+    pub fn set_fairness(&self, name: &str) -> bool {
+        let strategy = fairness::by_name(name);
+        let is_known = strategy.is_some();
+        strategy.into_iter().for_each(|strategy| self.queries.desk().set_fairness(strategy));
+        is_known
     }
 
     /// What it holds. Tests damage it to see the damage found.

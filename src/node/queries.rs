@@ -9,10 +9,10 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures::StreamExt;
 use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
+use super::billing::rows_of;
 use super::data::LocalData;
 use super::log_stream::LogStreams;
 use super::membership::{Membership, NodeOverview};
@@ -25,6 +25,7 @@ use crate::delivery::chunking::Chunking;
 use crate::delivery::result::ChunkingParams;
 use crate::engine::coverage::CoverageSink;
 use crate::engine::executor::Clock;
+use crate::engine::fair_pool::FairPool;
 use crate::engine::hop::Hop;
 use crate::engine::message::ScanPath;
 use crate::engine::reader::{PinnedPartition, QueryContext};
@@ -53,7 +54,8 @@ pub struct Queries {
     pub clock: Clock,
     /// Where plans run and chunks are encoded.
     pub cpu: Handle,
-    pub planning: Semaphore,
+    /// Whose plan is made, and whose chunks are encoded, when: in turn with the scans on this node.
+    pub pool: FairPool,
     pub room: ResultRoom,
     pub turn: AtomicU64,
     pub tracer: Tracer,
@@ -148,6 +150,8 @@ impl Queries {
         deadline: Duration,
     ) -> Result<Footer, Failure> {
         let Planned { manifest, context, plan, took: planned } = self.settled_plan(id, spec, stop, deadline).await?;
+        let rows = plan.rows_estimate.unwrap_or_else(|| rows_of(&plan.partitions, &manifest));
+        self.desk().planned(id, rows, Arc::clone(&context.meter));
         // Held until the last row is stored, or the query ends otherwise.
         let _room = self.room.wait_for(plan.rows_estimate, &plan.schema(), deadline.saturating_sub(self.now())).await;
         let limits = &self.membership.config().limits;
@@ -160,7 +164,7 @@ impl Queries {
         };
         self.desk().open_result(id, plan.schema(), chunking, self.now())?;
         let mut batches = plan.execute().map_err(|error| read_failure(&error, self.me()))?;
-        while let Some(arrived) = batches.next().await {
+        while let Some(arrived) = self.next_arrived(&mut batches, &context.meter).await {
             let arrived = arrived.map_err(|error| read_failure(&error, self.me()))?;
             if arrived.batch.num_rows() > 0 {
                 self.desk().append(id, arrived, context.sink.has_gaps())?;
@@ -198,11 +202,12 @@ impl Queries {
             .values()
             .map(|entry| PinnedPartition { id: entry.known.id, stats: entry.known.stats.clone() })
             .collect();
-        let weight = spec.team.as_ref().and_then(|team| config.teams.get(team)).map_or(1, |team| team.weight);
+        let share = self.turn_share(id);
         Arc::new(QueryContext {
             query: id,
             team: spec.team.clone(),
-            weight,
+            client: share.client,
+            weight: share.weight,
             leader: self.membership.instance(),
             hop: Arc::clone(&self.hop),
             overview: Arc::new(NodeOverview { membership: Arc::clone(&self.membership), hop: Arc::clone(&self.hop) }),
@@ -216,6 +221,7 @@ impl Queries {
             sink: Arc::new(CoverageSink::default()),
             scan_path: ScanPath::Any,
             plain_texts: false,
+            meter: Arc::default(),
         })
     }
 
@@ -228,8 +234,7 @@ impl Queries {
 
     /// Whether nothing waits or runs any more.
     pub fn is_idle(&self) -> bool {
-        let counters = self.desk().admission();
-        counters.active == 0 && counters.queued == 0
+        self.desk().load() == (0, 0)
     }
 
     /// Ends all queries; the node stops.
@@ -240,12 +245,15 @@ impl Queries {
 
     /// Queries that run and wait, and how long one takes: what neighbours are told.
     pub fn load(&self) -> crate::routing::announcements::Load {
-        let counters = self.desk().admission();
+        let ((active, queued), service_average) = {
+            let desk = self.desk();
+            (desk.load(), desk.service_average())
+        };
         crate::routing::announcements::Load {
-            active: (counters.active + self.scans.load(Ordering::Relaxed)) as u32,
-            queued: counters.queued as u32,
+            active: (active + self.scans.load(Ordering::Relaxed)) as u32,
+            queued: queued as u32,
             capacity: self.membership.config().limits.concurrent_max as u32,
-            service_ms: counters.service_average.map_or(0.0, |average| average.as_secs_f32() * 1e3),
+            service_ms: service_average.map_or(0.0, |average| average.as_secs_f32() * 1e3),
         }
     }
 }

@@ -79,8 +79,9 @@ impl Queries {
             let context = self.context(id, spec, stop, deadline, &manifest);
             let planning_since = self.now();
             let plan = {
-                let _permit = self.planning.acquire().await;
+                let turn = self.pool.turn(&self.turn_share(id)).await;
                 let plan = self.engine.plan(&context, &spec.ask, spec.limit).await;
+                self.bill_turn(id, turn);
                 plan.map_err(|error| plan_failure(error, self.me()))?
             };
             let took = self.now().saturating_sub(planning_since);

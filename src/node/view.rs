@@ -136,7 +136,7 @@ pub fn metrics(
         forwarding_strategy: config.strategies.forwarding_strategy.clone(),
         async_forwarding: config.strategies.async_forwarding,
         chunking_strategy: config.strategies.chunking_strategy.clone(),
-        fairness_strategy: config.strategies.fairness_strategy.clone(),
+        fairness_strategy: admission.strategy.to_owned(),
         rows_held: queries.hop.store.rows(),
         partitions_held: held.len() as u64,
         results: results.results as u32,

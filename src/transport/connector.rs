@@ -2,6 +2,7 @@
 //! a simulated network in a simulation.
 
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -14,7 +15,14 @@ use tokio::net::{TcpListener, TcpStream};
 use tonic::transport::server::Connected;
 
 /// One connection, either end.
-pub struct Connection(Pin<Box<dyn Duplex>>);
+pub struct Connection {
+    stream: Pin<Box<dyn Duplex>>,
+    caller: Caller,
+}
+
+/// The host at the other end of a connection that arrived, where that is known.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Caller(pub Option<IpAddr>);
 
 trait Duplex: AsyncRead + AsyncWrite + Send {}
 impl<T: AsyncRead + AsyncWrite + Send> Duplex for T {}
@@ -22,27 +30,32 @@ impl<T: AsyncRead + AsyncWrite + Send> Duplex for T {}
 impl Connection {
     /// Any byte stream can be a connection.
     pub fn new(stream: impl AsyncRead + AsyncWrite + Send + 'static) -> Connection {
-        Connection(Box::pin(stream))
+        Connection { stream: Box::pin(stream), caller: Caller::default() }
+    }
+
+    /// Says who called.
+    pub fn from_host(self, host: IpAddr) -> Connection {
+        Connection { caller: Caller(Some(host)), ..self }
     }
 }
 
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        self.0.as_mut().poll_read(cx, buf)
+        self.stream.as_mut().poll_read(cx, buf)
     }
 }
 
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.0.as_mut().poll_write(cx, buf)
+        self.stream.as_mut().poll_write(cx, buf)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0.as_mut().poll_flush(cx)
+        self.stream.as_mut().poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0.as_mut().poll_shutdown(cx)
+        self.stream.as_mut().poll_shutdown(cx)
     }
 
     fn poll_write_vectored(
@@ -50,18 +63,20 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         buffers: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.0.as_mut().poll_write_vectored(cx, buffers)
+        self.stream.as_mut().poll_write_vectored(cx, buffers)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.0.is_write_vectored()
+        self.stream.is_write_vectored()
     }
 }
 
 impl Connected for Connection {
-    type ConnectInfo = ();
+    type ConnectInfo = Caller;
 
-    fn connect_info(&self) {}
+    fn connect_info(&self) -> Caller {
+        self.caller
+    }
 }
 
 /// Makes connections to an address such as `127.0.0.1:60051`.
@@ -99,9 +114,9 @@ impl Stream for TcpIncoming {
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         self.0.poll_accept(cx).map(|accepted| {
             // An error of one connection (too many open files, reset while waiting) does not end the listener.
-            Some(accepted.and_then(|(stream, _)| {
+            Some(accepted.and_then(|(stream, address)| {
                 stream.set_nodelay(true)?;
-                Ok(Connection::new(stream))
+                Ok(Connection::new(stream).from_host(address.ip()))
             }))
         })
     }

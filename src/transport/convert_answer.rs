@@ -226,6 +226,7 @@ pub(super) fn footer_to_wire(footer: Footer) -> wire::Footer {
                 cpu_us: micros(work.cpu),
                 rows_scanned: work.rows_scanned,
                 bytes_scanned: work.bytes_scanned,
+                bytes_sent: work.bytes_sent,
             })
             .collect(),
         adopted_links: footer
@@ -255,6 +256,7 @@ pub(super) fn footer_from_wire(footer: wire::Footer) -> Result<Footer, Failure> 
                 cpu: Duration::from_micros(work.cpu_us),
                 rows_scanned: work.rows_scanned,
                 bytes_scanned: work.bytes_scanned,
+                bytes_sent: work.bytes_sent,
             })
             .collect(),
         adopted: footer

@@ -11,7 +11,7 @@ use tonic::transport::Server;
 use tonic::{Request, Response, Status};
 use tonic_health::ServingStatus;
 
-use super::connector::Incoming;
+use super::connector::{Caller, Incoming};
 use super::convert_answer::{
     batch_to_wire, chunk_to_wire, query_id, query_status_to_wire, spec_from_wire, submitted_to_wire,
 };
@@ -26,6 +26,7 @@ use super::wire::peer_server::{Peer, PeerServer};
 use super::{CONNECTION_WINDOW_BYTES, FRAME_BYTES_MAX, MESSAGE_BYTES_MAX, STREAM_WINDOW_BYTES, STREAMS_MAX, wire};
 use crate::engine::message::ScanMessage;
 use crate::engine::scan::PART_BYTES_MAX;
+use crate::leader::answer::QuerySpec;
 use crate::routing::NodeId;
 
 /// How often clients and neighbours are probed, and how long they may take to answer.
@@ -166,13 +167,24 @@ fn payload_bytes(answer: &crate::engine::message::ZoneAnswer) -> usize {
     }
 }
 
+/// What is asked, and who asks: by the name that the client gives itself, else by the address that it calls from.
+fn asked(request: Request<wire::QueryRequest>) -> Result<(QuerySpec, String), Status> {
+    let caller = request.extensions().get::<Caller>().and_then(|caller| caller.0);
+    let request = request.into_inner();
+    let client = match (request.client_id.as_str(), caller) {
+        ("", Some(address)) => address.to_string(),
+        (name, _) => name.to_owned(),
+    };
+    Ok((spec_from_wire(request).map_err(to_status)?, client))
+}
+
 struct ClientWire(Arc<dyn ClientService>);
 
 #[async_trait]
 impl Overlay for ClientWire {
     async fn query(&self, request: Request<wire::QueryRequest>) -> Result<Response<wire::QueryReply>, Status> {
-        let spec = spec_from_wire(request.into_inner()).map_err(to_status)?;
-        let submitted = self.0.submit(spec).await.map_err(to_status)?;
+        let (spec, client) = asked(request)?;
+        let submitted = self.0.submit(spec, &client).await.map_err(to_status)?;
         Ok(Response::new(submitted_to_wire(submitted)))
     }
 
@@ -199,8 +211,8 @@ impl Overlay for ClientWire {
     type AskStream = WireStream<wire::ChunkBatch>;
 
     async fn ask(&self, request: Request<wire::QueryRequest>) -> Result<Response<Self::AskStream>, Status> {
-        let spec = spec_from_wire(request.into_inner()).map_err(to_status)?;
-        let id = self.0.submit(spec).await.map_err(to_status)?.id;
+        let (spec, client) = asked(request)?;
+        let id = self.0.submit(spec, &client).await.map_err(to_status)?.id;
         let opened = wire::ChunkBatch { uid: id.to_string(), ..wire::ChunkBatch::default() };
         let messages = self.0.stream(id, 0, None).map(|message| message.map(batch_to_wire).map_err(to_status));
         Ok(Response::new(stream::iter([Ok(opened)]).chain(messages).boxed()))

@@ -98,8 +98,9 @@ pub struct LogsAsked {
 /// For clients.
 #[async_trait]
 pub trait ClientService: Send + Sync + 'static {
-    /// Opens a query.
-    async fn submit(&self, spec: QuerySpec) -> Result<Submitted, Failure>;
+    /// Opens a query. `client` is what the client calls itself: queries of one name share what the team gets with those
+    /// of other names.
+    async fn submit(&self, spec: QuerySpec, client: &str) -> Result<Submitted, Failure>;
 
     /// One chunk, in any order.
     async fn chunk(&self, id: QueryId, index: u64, acknowledged_through: Option<u64>) -> Result<ChunkMessage, Failure>;

@@ -23,6 +23,7 @@ use overlay_ingest::{Dataset, DateRange, Layout};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinHandle;
 
 use crate::asking::{Answer, read};
 use crate::oracle::Oracle;
@@ -263,6 +264,12 @@ impl Cluster {
             if complete { Ok(()) } else { Err(format!("{status:#?}")) }
         })
         .await;
+    }
+
+    /// Asks the Leader over a connection of its own, in a task.
+    pub fn ask_later(&self, spec: QuerySpec) -> JoinHandle<Result<Answer, Failure>> {
+        let client = self.client();
+        tokio::spawn(async move { read(&client, spec).await })
     }
 
     /// Asks the Leader and reads to the end.

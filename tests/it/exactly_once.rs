@@ -175,6 +175,7 @@ async fn read_naively(world: &World) -> Vec<i64> {
             attempt,
             leaf: 0,
             team: None,
+            client: 1,
             weight: 1,
             time_left: HOUR,
             hops: Vec::new(),

@@ -10,6 +10,7 @@ mod coverage;
 mod csv_text;
 mod exactly_once;
 mod failures;
+mod fairness;
 mod faults;
 mod imports;
 mod oracle;

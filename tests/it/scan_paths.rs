@@ -109,6 +109,7 @@ impl Alone {
         let context = Arc::new(QueryContext {
             query: QueryId(1),
             team: None,
+            client: 1,
             weight: 1,
             leader: NodeInstance { id: self.hop.me.clone(), incarnation: 1 },
             hop: Arc::clone(&self.hop),
@@ -123,6 +124,7 @@ impl Alone {
             sink: Arc::new(CoverageSink::default()),
             scan_path,
             plain_texts: false,
+            meter: Arc::default(),
         });
         let plan = self.engine.plan(&context, &Ask::Sql(sql.to_owned()), None).await;
         let plan = plan.map_err(|error| error.to_string())?;

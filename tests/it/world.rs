@@ -243,6 +243,7 @@ impl World {
         Arc::new(QueryContext {
             query: QueryId(1),
             team: None,
+            client: 1,
             weight: 1,
             leader: NodeInstance { id: self.reader.clone(), incarnation: 1 },
             hop: Arc::clone(&self.hops[&self.reader]),
@@ -257,6 +258,7 @@ impl World {
             sink,
             scan_path: ScanPath::Any,
             plain_texts: false,
+            meter: Arc::default(),
         })
     }
 

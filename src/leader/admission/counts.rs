@@ -20,6 +20,12 @@ pub struct FlowCounters {
     pub admitted: u64,
     /// Ever refused.
     pub refused: u64,
+    /// Ever sent away from the queue for another flow.
+    pub displaced: u64,
+    /// Waits of the last 200 that started.
+    pub waits: Waits,
+    /// Ever charged, in time of a core.
+    pub charged: Duration,
 }
 
 /// How long the recent queries waited before they started. None before the first has started.
@@ -36,6 +42,8 @@ pub struct Waits {
 /// How it stands with all.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AdmissionCounters {
+    /// The name of the strategy that decides now.
+    pub strategy: &'static str,
     /// Running now.
     pub active: usize,
     /// The most that ever ran at once.

@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::counts::Waits;
+
 /// As many as the earlier systems averaged over, so that their figures compare.
 const TIMES_MAX: usize = 200;
 
@@ -22,6 +24,11 @@ impl Recent {
     pub fn average(&self) -> Option<Duration> {
         let sum: Duration = self.0.iter().sum();
         (!self.0.is_empty()).then(|| sum / self.0.len() as u32)
+    }
+
+    /// The three figures that are told.
+    pub fn summary(&self) -> Waits {
+        Waits { average: self.average(), p50: self.percentile(50), p99: self.percentile(99) }
     }
 
     /// The shortest time that so many percent do not exceed; none of nothing.

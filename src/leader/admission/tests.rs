@@ -1,6 +1,6 @@
 use super::*;
 use crate::leader::fairness;
-use crate::leader::fairness::tests::team;
+use crate::leader::fairness::tests::{share, team};
 
 const NEVER: Duration = Duration::MAX;
 
@@ -11,6 +11,17 @@ fn s(seconds: u64) -> Duration {
 fn strict(queue_capacity: usize, concurrent_max: usize, team_concurrent_max: usize) -> Admission {
     let limits = AdmissionLimits { queue_capacity, concurrent_max, team_concurrent_max };
     Admission::new(limits, fairness::by_name("strict").expect("in the table"))
+}
+
+fn with(strategy: &str, queue_capacity: usize, concurrent_max: usize, team_concurrent_max: usize) -> Admission {
+    let mut admission = strict(queue_capacity, concurrent_max, team_concurrent_max);
+    admission.set_strategy(fairness::by_name(strategy).expect("in the table"));
+    admission
+}
+
+/// The share of a query of one client of a team.
+fn of(flow: Flow) -> Share {
+    Share { flow, ..share("", 1) }
 }
 
 fn drain(admission: &mut Admission, now: Duration) -> Vec<u128> {
@@ -31,7 +42,9 @@ fn check(mut admission: Admission, story: &str) {
             _ => None,
         };
         match (flow, kind) {
-            (Some(flow), _) => assert_eq!(admission.offer(id(), flow, NEVER, s(0)).is_ok(), done, "{step} in {story}"),
+            (Some(flow), _) => {
+                assert_eq!(admission.offer(id(), of(flow), NEVER, s(0)).is_ok(), done, "{step} in {story}")
+            }
             (None, "/") => assert_eq!(admission.finish(id(), s(1)), done, "{step} in {story}"),
             (None, "~") => assert_eq!(admission.withdraw(id()), done, "{step} in {story}"),
             (None, _) => {
@@ -63,9 +76,9 @@ fn the_301st_query_is_refused() {
     let mut admission = strict(200, 100, 60);
     for id in 0..300 {
         let flow = team(if id % 2 == 0 { "green" } else { "pink" });
-        assert_eq!(admission.offer(QueryId(id), flow, NEVER, s(0)), Ok(()));
+        assert_eq!(admission.offer(QueryId(id), of(flow), NEVER, s(0)), Ok(None));
     }
-    let refused = admission.offer(QueryId(300), Flow(None), NEVER, s(0)).expect_err("no place");
+    let refused = admission.offer(QueryId(300), of(Flow(None)), NEVER, s(0)).expect_err("no place");
     assert_eq!(refused, Refused::QueueFull { queued: 200, active: 100, retry_after: s(1) });
     assert_eq!(refused.to_string(), "200 queries are waiting and 100 running; try again in 1000 ms");
     assert_eq!(drain(&mut admission, s(0)).len(), 100);
@@ -80,9 +93,9 @@ fn the_301st_query_is_refused() {
 fn a_greedy_team_stops_at_its_limit_and_others_pass_it() {
     let mut admission = strict(200, 100, 60);
     for id in 0..150 {
-        assert_eq!(admission.offer(QueryId(id), team("green"), NEVER, s(0)), Ok(()));
+        assert_eq!(admission.offer(QueryId(id), share("green", 1), NEVER, s(0)), Ok(None));
     }
-    assert_eq!(admission.offer(QueryId(500), team("pink"), NEVER, s(0)), Ok(()));
+    assert_eq!(admission.offer(QueryId(500), share("pink", 1), NEVER, s(0)), Ok(None));
     let started = drain(&mut admission, s(0));
     assert_eq!(started, (0..60).chain([500]).collect::<Vec<_>>());
     let green = admission.counters().flows[&team("green")];
@@ -102,7 +115,7 @@ fn a_withdrawn_query_leaves_no_trace() {
 fn a_query_does_not_start_after_its_deadline() {
     let mut admission = strict(5, 1, 1);
     for (id, deadline) in [(1, s(100)), (2, s(10)), (3, s(20)), (4, s(10))] {
-        assert_eq!(admission.offer(QueryId(id), team("green"), deadline, s(0)), Ok(()));
+        assert_eq!(admission.offer(QueryId(id), share("green", 1), deadline, s(0)), Ok(None));
     }
     assert_eq!(drain(&mut admission, s(0)), [1]);
     assert!(admission.finish(QueryId(1), s(10)));
@@ -110,24 +123,27 @@ fn a_query_does_not_start_after_its_deadline() {
     assert_eq!(admission.expired(s(9)), []);
     assert_eq!(admission.expired(s(10)), [QueryId(2), QueryId(4)]);
     assert_eq!(admission.counters().queued, 0);
-    let refused = admission.offer(QueryId(5), team("pink"), s(10), s(10)).expect_err("too late");
-    assert_eq!(refused, Refused::DeadlineCannotBeMet { wait: Duration::ZERO, left: Duration::ZERO });
+    let refused = admission.offer(QueryId(5), share("pink", 1), s(10), s(10)).expect_err("too late");
+    assert_eq!(
+        refused,
+        Refused::DeadlineCannotBeMet { wait: s(0), left: s(0), retry_after: Duration::from_millis(100) }
+    );
 }
 
 #[test]
 fn a_deadline_that_cannot_be_met_is_refused_once_times_are_known() {
     let mut admission = strict(5, 2, 2);
     for id in 1..=3 {
-        assert_eq!(admission.offer(QueryId(id), team("green"), s(5), s(0)), Ok(()), "nothing is known yet");
+        assert_eq!(admission.offer(QueryId(id), share("green", 1), s(5), s(0)), Ok(None), "nothing is known yet");
     }
     drain(&mut admission, s(0));
     admission.finish(QueryId(1), s(4));
     assert_eq!(drain(&mut admission, s(4)), [3]);
     // 4 s each, two run, nobody waits: the next to arrive waits about 2 s.
-    let refused = admission.offer(QueryId(4), team("green"), s(5), s(4)).expect_err("1 s is too short");
-    assert_eq!(refused, Refused::DeadlineCannotBeMet { wait: s(2), left: s(1) });
+    let refused = admission.offer(QueryId(4), share("green", 1), s(5), s(4)).expect_err("1 s is too short");
+    assert_eq!(refused, Refused::DeadlineCannotBeMet { wait: s(2), left: s(1), retry_after: s(1) });
     assert_eq!(refused.to_string(), "about 2000 ms to wait, but 1000 ms left until the deadline");
-    assert_eq!(admission.offer(QueryId(4), team("green"), s(6), s(4)), Ok(()));
+    assert_eq!(admission.offer(QueryId(4), share("green", 1), s(6), s(4)), Ok(None));
     let counters = admission.counters();
     assert_eq!(
         (counters.service_average, counters.waits.p50, counters.waits.p99),
@@ -141,13 +157,13 @@ fn the_hint_when_to_come_back_follows_the_service_time() {
     for (service, expected) in [(s(8), s(4)), (s(1_000), s(30)), (Duration::ZERO, Duration::from_millis(100))] {
         let mut admission = strict(0, 2, 2);
         for id in 0..3 {
-            assert_eq!(admission.offer(QueryId(id), Flow(None), NEVER, s(0)), Ok(()));
+            assert_eq!(admission.offer(QueryId(id), of(Flow(None)), NEVER, s(0)), Ok(None));
             drain(&mut admission, s(0));
             if id == 0 {
                 admission.finish(QueryId(0), service);
             }
         }
-        match admission.offer(QueryId(3), Flow(None), NEVER, s(0)) {
+        match admission.offer(QueryId(3), of(Flow(None)), NEVER, s(0)) {
             Err(Refused::QueueFull { retry_after, .. }) => assert_eq!(retry_after, expected, "service of {service:?}"),
             other => panic!("{other:?}"),
         }
@@ -166,12 +182,12 @@ fn random_traffic_agrees_with_a_naive_model() {
         let mut running: Vec<(u128, usize)> = Vec::new();
         let mut next_id = 0;
         for step in 0..500 {
-            let of = |running: &[(u128, usize)], flow| running.iter().filter(|(_, f)| *f == flow).count();
-            let may = |running: &[(u128, usize)], flow| running.len() < all && of(running, flow) < each;
+            let of_flow = |running: &[(u128, usize)], flow| running.iter().filter(|(_, f)| *f == flow).count();
+            let may = |running: &[(u128, usize)], flow| running.len() < all && of_flow(running, flow) < each;
             match random.u8(0..6) {
                 0..=2 => {
                     let flow = random.usize(0..3);
-                    let accepted = admission.offer(QueryId(next_id), flows[flow].clone(), NEVER, s(step)).is_ok();
+                    let accepted = admission.offer(QueryId(next_id), of(flows[flow].clone()), NEVER, s(step)).is_ok();
                     assert_eq!(accepted, may(&running, flow) || queue.len() < capacity, "step {step}, seed {seed}");
                     if accepted {
                         queue.push((next_id, flow));
@@ -205,5 +221,124 @@ fn random_traffic_agrees_with_a_naive_model() {
         assert_eq!((counters.active, counters.queued), (0, 0), "seed {seed}");
         assert!(counters.flows.values().all(|flow| (flow.active, flow.queued) == (0, 0)), "seed {seed}");
         assert!(counters.active_peak <= all && counters.queued_peak <= capacity, "seed {seed}");
+    }
+}
+
+#[test]
+fn under_fair_queue_nobody_fills_the_queue_alone() {
+    let mut admission = with("fair_queue", 4, 1, 1);
+    for id in 0..5 {
+        assert_eq!(admission.offer(QueryId(id), share("green", 1), NEVER, s(0)), Ok(None));
+    }
+    let full = |active| Refused::QueueFull { queued: 4, active, retry_after: s(1) };
+    assert_eq!(admission.offer(QueryId(5), share("green", 1), NEVER, s(0)), Err(full(1)), "green has them all");
+    for (id, expected) in [(6, Some(4)), (7, Some(3)), (8, None)] {
+        let offered = admission.offer(QueryId(id), share("pink", 1), NEVER, s(100));
+        match (offered, expected) {
+            (Ok(Some(Displaced { id, why: Refused::Displaced { .. } })), Some(newest)) => assert_eq!(id.0, newest),
+            (Err(Refused::QueueFull { .. }), None) => {}
+            (offered, expected) => panic!("{offered:?}, not {expected:?}"),
+        }
+    }
+    // Nor can green take them back.
+    assert!(admission.offer(QueryId(9), share("green", 1), NEVER, s(100)).is_err());
+    let flows = admission.counters().flows;
+    assert_eq!((flows[&team("green")].queued, flows[&team("pink")].queued), (2, 2));
+    assert_eq!((flows[&team("green")].displaced, flows[&team("green")].refused), (2, 2));
+    // Displaced ones are gone; the rest starts in turn.
+    let mut order = drain(&mut admission, s(100));
+    while let Some(last) = order.last().copied() {
+        let id = QueryId(last);
+        admission.charge(id, &share("", 1), Cost::cpu(s(1)), 1);
+        if !admission.finish(id, s(101)) {
+            break;
+        }
+        order.extend(drain(&mut admission, s(101)));
+    }
+    assert_eq!(order, [0, 6, 1, 7, 2]);
+}
+
+#[test]
+fn the_other_strategies_refuse_the_newcomer() {
+    for line in fairness::STRATEGIES.iter().filter(|line| line.name != "fair_queue") {
+        let mut admission = with(line.name, 4, 1, 1);
+        (0..5).for_each(|id| assert_eq!(admission.offer(QueryId(id), share("green", 1), NEVER, s(0)), Ok(None)));
+        let refused = admission.offer(QueryId(6), share("pink", 1), NEVER, s(0));
+        assert!(matches!(refused, Err(Refused::QueueFull { .. })), "{}: {refused:?}", line.name);
+    }
+}
+
+/// A modest team's query waits for its share, not for the backlog of the others.
+#[test]
+fn what_cannot_be_met_is_a_matter_of_the_strategy() {
+    for (strategy, expected) in [("fair_queue", Ok(None)), ("fifo", Err(s(24)))] {
+        let mut admission = with(strategy, 200, 2, 2);
+        for id in 0..50 {
+            assert_eq!(admission.offer(QueryId(id), share("green", 1), NEVER, s(0)), Ok(None));
+        }
+        assert_eq!(drain(&mut admission, s(0)).len(), 2);
+        admission.finish(QueryId(0), s(1));
+        // 1 s each, two run, 47 wait.
+        assert_eq!(drain(&mut admission, s(1)).len(), 1);
+        let offered = admission.offer(QueryId(99), share("pink", 1), s(4), s(1));
+        let wait = offered.map_err(|refused| match refused {
+            Refused::DeadlineCannotBeMet { wait, .. } => s(wait.as_secs_f64().ceil() as u64),
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(wait, expected, "{strategy}");
+    }
+}
+
+#[test]
+fn strategies_are_switched_without_dropping_a_query() {
+    for seed in 0..200 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut admission = with("fifo", 500, 10, 6);
+        let (mut running, mut ended) = (Vec::new(), Vec::new());
+        for id in 0..200_u128 {
+            let flow = ["green", "pink", "blue"][random.usize(..3)];
+            assert_eq!(admission.offer(QueryId(id), share(flow, random.u64(..3)), NEVER, s(0)), Ok(None));
+            if random.u8(..5) == 0 {
+                let line = random.choice(fairness::STRATEGIES).expect("not empty");
+                let before = admission.counters();
+                admission.set_strategy((line.make)());
+                let after = admission.counters();
+                assert_eq!((after.active, after.queued, &after.flows), (before.active, before.queued, &before.flows));
+                assert_eq!(admission.strategy().0, line.name);
+            }
+            running.extend(drain(&mut admission, s(1)));
+            if random.bool() && !running.is_empty() {
+                ended.push(running.swap_remove(random.usize(..running.len())));
+                assert!(admission.finish(QueryId(*ended.last().expect("one")), s(1)));
+            }
+        }
+        while let Some(id) = running.pop() {
+            assert!(admission.finish(QueryId(id), s(1)));
+            ended.push(id);
+            running.extend(drain(&mut admission, s(1)));
+        }
+        ended.sort_unstable();
+        assert_eq!(ended, (0..200).collect::<Vec<_>>(), "seed {seed}");
+    }
+}
+
+/// Nothing is left of a refusal but a count.
+#[test]
+fn a_hundred_thousand_refusals_leave_nothing_behind() {
+    for line in fairness::STRATEGIES {
+        let mut admission = with(line.name, 20, 10, 6);
+        for id in 0..40 {
+            let _ = admission.offer(QueryId(id), share(["green", "pink"][id as usize % 2], 1), NEVER, s(0));
+        }
+        let size = |admission: &Admission| {
+            let kept = admission.queue.len() + admission.running.len() + admission.started.len();
+            (kept, admission.flows.len(), admission.account.clients(&team("green")))
+        };
+        let before = size(&admission);
+        for id in 0..100_000 {
+            let share = share(["green", "pink"][id as usize % 2], id as u64);
+            assert!(admission.offer(QueryId(1000 + id), share, NEVER, s(0)).is_err(), "{} {id}", line.name);
+        }
+        assert_eq!(size(&admission), before, "{}", line.name);
     }
 }

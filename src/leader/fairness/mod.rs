@@ -1,60 +1,24 @@
-//! Which query may start, when several teams want the same node.
+//! Which query starts next, when several teams want the same node.
 //!
-//! A strategy sees the account of what runs and says of one query whether it may start now; who is asked first, and what
-//! happens to those that must wait, is [`super::admission`]'s business. To add a strategy, write its file and its line in
-//! [`STRATEGIES`]: config check, `--help`, contract test and benches walk that table.
+//! A strategy sees the account of what runs and what it cost, and says of one query whether it may start now, and of many
+//! which is first; when each is asked, and what happens to those that must wait, is [`super::admission`]'s business. To
+//! add a strategy, write its file and its line in [`STRATEGIES`]: config check, `--help`, contract test and benches walk
+//! that table.
 
+mod account;
+mod cost;
+mod fair_queue;
+mod fifo;
+mod hybrid;
 mod strict;
+mod weighted;
 
-use std::collections::BTreeMap;
-use std::fmt;
+use std::time::Duration;
 
-use crate::routing::Team;
+pub use account::{Account, Bill};
+pub use cost::Cost;
 
-/// Whom a query is billed to: a team, or `none` for queries that name none. `none` is capped like a team.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Flow(pub Option<Team>);
-
-impl fmt::Display for Flow {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.0.as_ref().map_or("none", Team::as_str))
-    }
-}
-
-/// What runs now.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Account {
-    active: BTreeMap<Flow, usize>,
-    total: usize,
-}
-
-impl Account {
-    /// Running queries of all flows.
-    pub fn total(&self) -> usize {
-        self.total
-    }
-
-    /// Running queries of one flow.
-    pub fn of(&self, flow: &Flow) -> usize {
-        self.active.get(flow).copied().unwrap_or(0)
-    }
-
-    /// A query of this flow starts.
-    pub(super) fn add(&mut self, flow: &Flow) {
-        *self.active.entry(flow.clone()).or_insert(0) += 1;
-        self.total += 1;
-    }
-
-    /// A query of this flow ends; it was added before.
-    pub(super) fn remove(&mut self, flow: &Flow) {
-        let active = self.active.get_mut(flow).expect("what ends was added when it started");
-        *active -= 1;
-        if *active == 0 {
-            self.active.remove(flow);
-        }
-        self.total -= 1;
-    }
-}
+pub use crate::engine::share::{Flow, Share};
 
 /// What the strategies divide.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,16 +30,72 @@ pub struct FairnessLimits {
     pub team_concurrent_max: usize,
 }
 
+/// A query that waits.
+#[derive(Debug, Clone, Copy)]
+pub struct Waiting<'a> {
+    /// Its place in the queue, in order of arrival.
+    pub position: usize,
+    pub share: &'a Share,
+    pub offered: Duration,
+    /// When its time is over, on the same clock.
+    pub deadline: Duration,
+}
+
+/// Who has how many places in the queue.
+#[derive(Debug, Clone, Copy)]
+pub struct Places<'a> {
+    /// All places, `queue_capacity`.
+    pub capacity: usize,
+    /// Each flow that waits and the one that arrives: its weight, and its places.
+    pub flows: &'a [(&'a Flow, u32, usize)],
+}
+
+/// In which order nodes do the work of running queries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TurnOrder {
+    /// As it comes: who has more queries running gets more.
+    Arrival,
+    /// By shares: flows by weight, then their clients, then their queries.
+    ByShare,
+}
+
 /// A fairness strategy.
 ///
 /// Contract: nothing starts at `concurrent_max`; on an idle node every flow may start (limits are at least 1); the same
 /// account gives the same answer, and what runs less of its own flow, all else equal, never makes a start less likely.
+/// What is picked may start, and if one may start, one is picked. Whoever is displaced has a place, and is another flow.
 pub trait Fairness: Send + Sync {
     /// The name in the configuration.
     fn name(&self) -> &'static str;
 
     /// Whether a query of this flow may start now.
     fn may_start(&self, flow: &Flow, account: &Account, limits: &FairnessLimits) -> bool;
+
+    /// The position of the one that starts next, of those that wait in order of arrival; none if none may.
+    fn pick(
+        &self,
+        waiting: &mut dyn Iterator<Item = Waiting<'_>>,
+        account: &Account,
+        limits: &FairnessLimits,
+    ) -> Option<usize> {
+        let mut may = waiting.filter(|waiting| self.may_start(&waiting.share.flow, account, limits));
+        may.next().map(|waiting| waiting.position)
+    }
+
+    /// The queue is full: the flow whose newest query gives up its place for the one that arrives; none refuses that one.
+    fn displaces(&self, _arriving: &Share, _places: &Places<'_>) -> Option<Flow> {
+        None
+    }
+
+    /// How many of those that wait would start before one that arrives now.
+    fn ahead(&self, _arriving: &Share, places: &Places<'_>) -> usize {
+        places.flows.iter().map(|(_, _, count)| *count).sum()
+    }
+
+    /// Whose work nodes do next, once queries run.
+    fn turns(&self) -> TurnOrder {
+        TurnOrder::Arrival
+    }
 }
 
 /// One line of the table of strategies.
@@ -89,11 +109,33 @@ pub struct Strategy {
 }
 
 /// Every fairness strategy there is.
-pub const STRATEGIES: &[Strategy] = &[Strategy {
-    name: "strict",
-    make: || Box::new(strict::Strict),
-    help: "each team up to its own limit, all together up to the common one",
-}];
+pub const STRATEGIES: &[Strategy] = &[
+    Strategy {
+        name: "strict",
+        make: || Box::new(strict::Strict),
+        help: "each team up to its own limit, all together up to the common one",
+    },
+    Strategy {
+        name: "weighted",
+        make: || Box::new(weighted::Weighted),
+        help: "beyond its own limit while the other teams leave most of theirs idle",
+    },
+    Strategy {
+        name: "hybrid",
+        make: || Box::new(hybrid::Hybrid),
+        help: "weighted on a node with room, strict from 80 % of the common limit on",
+    },
+    Strategy {
+        name: "fair_queue",
+        make: || Box::new(fair_queue::FairQueue),
+        help: "teams get cores by weight, then clients equally, by what their queries cost",
+    },
+    Strategy {
+        name: "fifo",
+        make: || Box::new(fifo::Fifo),
+        help: "first come, first served: unfair, to compare the others with",
+    },
+];
 
 /// The strategy of that name; none if there is no such strategy.
 pub fn by_name(name: &str) -> Option<Box<dyn Fairness>> {
@@ -101,61 +143,6 @@ pub fn by_name(name: &str) -> Option<Box<dyn Fairness>> {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
-    use super::*;
-
-    pub(crate) const LIMITS: FairnessLimits = FairnessLimits { concurrent_max: 100, team_concurrent_max: 60 };
-
-    pub(crate) fn team(name: &str) -> Flow {
-        Flow(Some(name.into()))
-    }
-
-    pub(crate) fn running(counts: &[(&str, usize)]) -> Account {
-        let mut account = Account::default();
-        for (name, count) in counts {
-            (0..*count).for_each(|_| account.add(&team(name)));
-        }
-        account
-    }
-
-    #[test]
-    fn every_strategy_keeps_its_contract() {
-        for line in STRATEGIES {
-            let strategy = (line.make)();
-            assert_eq!((strategy.name(), line.help.is_empty()), (line.name, false));
-            for flow in [Flow(None), team("green"), team("pink")] {
-                assert!(strategy.may_start(&flow, &Account::default(), &LIMITS), "{} on an idle node", line.name);
-                for green in 0..=100 {
-                    let mut before = false;
-                    for pink in (0..=100 - green).rev() {
-                        let account = running(&[("green", green), ("pink", pink)]);
-                        let may = strategy.may_start(&flow, &account, &LIMITS);
-                        assert_eq!(may, (line.make)().may_start(&flow, &account, &LIMITS), "{}", line.name);
-                        assert!(!may || account.total() < 100, "{}: {green} + {pink}", line.name);
-                        if flow == team("pink") {
-                            assert!(may || !before, "{}: fewer of its own make {flow} wait", line.name);
-                            before = may;
-                        }
-                    }
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn strategies_are_found_by_name() {
-        assert_eq!(by_name("strict").map(|strategy| strategy.name()), Some("strict"));
-        assert!(by_name("Strict").is_none());
-    }
-
-    #[test]
-    fn an_account_returns_to_nothing() {
-        let mut account = running(&[("green", 2), ("pink", 1)]);
-        assert_eq!((account.total(), account.of(&team("green")), account.of(&Flow(None))), (3, 2, 0));
-        for name in ["green", "pink", "green"] {
-            account.remove(&team(name));
-        }
-        assert_eq!(account, Account::default());
-        assert_eq!(Flow(None).to_string(), "none");
-    }
-}
+mod simulated;
+#[cfg(test)]
+pub(crate) mod tests;

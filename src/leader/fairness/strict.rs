@@ -17,30 +17,26 @@ impl Fairness for Strict {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{LIMITS, running, team};
+    use super::super::tests::{check_starts, limits, share};
     use super::*;
 
     #[test]
     fn both_limits_hold() {
-        for (flow, green, pink, expected) in [
-            (team("green"), 59, 0, true),
-            (team("green"), 60, 0, false),
-            (team("green"), 59, 40, true),
-            (team("green"), 59, 41, false),
-            (team("pink"), 60, 0, true),
-            (team("pink"), 60, 40, false),
-            (Flow(None), 59, 40, true),
-            (Flow(None), 60, 40, false),
-        ] {
-            let account = running(&[("green", green), ("pink", pink)]);
-            assert_eq!(Strict.may_start(&flow, &account, &LIMITS), expected, "{flow} beside {green} + {pink}");
-        }
+        check_starts(
+            &Strict,
+            limits(100, 60),
+            &[(59, 0, true), (60, 0, false), (59, 40, true), (59, 41, false), (0, 60, true), (40, 60, false)],
+        );
     }
 
     #[test]
     fn no_team_is_capped_like_a_team() {
         let mut account = Account::default();
-        (0..60).for_each(|_| account.add(&Flow(None)));
-        assert!(!Strict.may_start(&Flow(None), &account, &LIMITS));
+        let none = crate::leader::fairness::Share { flow: Flow(None), ..share("x", 1) };
+        for _ in 0..60 {
+            account.arrives(&none);
+            account.starts(&none);
+        }
+        assert!(!Strict.may_start(&Flow(None), &account, &limits(100, 60)));
     }
 }

@@ -1,0 +1,67 @@
+//! The queries that wait, in order of arrival.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::delivery::QueryId;
+use crate::leader::fairness::{Flow, Places, Share, Waiting};
+
+pub(super) struct Queued {
+    pub id: QueryId,
+    pub share: Share,
+    pub offered: Duration,
+    pub deadline: Duration,
+}
+
+/// As long as the caller lets it grow.
+#[derive(Default)]
+pub(super) struct Queue(VecDeque<Queued>);
+
+impl Queue {
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub fn push(&mut self, query: Queued) {
+        self.0.push_back(query);
+    }
+
+    pub fn remove(&mut self, at: usize) -> Option<Queued> {
+        self.0.remove(at)
+    }
+
+    pub fn position(&self, id: QueryId) -> Option<usize> {
+        self.0.iter().position(|query| query.id == id)
+    }
+
+    /// The first whose time is over.
+    pub fn overdue(&self, now: Duration) -> Option<usize> {
+        self.0.iter().position(|query| query.deadline <= now)
+    }
+
+    pub fn newest_of(&self, flow: &Flow) -> Option<usize> {
+        self.0.iter().rposition(|query| query.share.flow == *flow)
+    }
+
+    /// Those whose time is not over.
+    pub fn in_time(&self, now: Duration) -> impl Iterator<Item = Waiting<'_>> {
+        self.0.iter().enumerate().filter(move |(_, query)| query.deadline > now).map(|(position, query)| Waiting {
+            position,
+            share: &query.share,
+            offered: query.offered,
+            deadline: query.deadline,
+        })
+    }
+
+    /// Asks something about who has how many places, with the one that arrives among them.
+    pub fn with_places<R>(&self, arriving: &Share, capacity: usize, ask: impl FnOnce(&Places<'_>) -> R) -> R {
+        let mut flows: Vec<(&Flow, u32, usize)> = vec![(&arriving.flow, arriving.weight.max(1), 0)];
+        for query in &self.0 {
+            match flows.iter_mut().find(|(flow, _, _)| **flow == query.share.flow) {
+                Some((_, _, count)) => *count += 1,
+                None => flows.push((&query.share.flow, query.share.weight.max(1), 1)),
+            }
+        }
+        ask(&Places { capacity, flows: &flows })
+    }
+}

@@ -1,0 +1,192 @@
+//! `fair_queue`: hierarchical weighted fair queueing by charged cost. The flow that is least far in virtual time comes
+//! first, in it the client that is, and of that client's queries the one whose time runs out first.
+//!
+//! **Permits.** What is shared is cores, and they are shared by turns, zone by zone; a permit is only the right to take
+//! part, and costs memory. A node of a few dozen cores is busy far below 60 running queries. So the limits are held in a
+//! way that costs no throughput and keeps a permit for whoever comes: a flow may have, for every permit that is free,
+//! `team_concurrent_max` / (`concurrent_max` − `team_concurrent_max`) of its own. With the usual limits one flow alone
+//! stops at 60, two at 37 each, three at 27. The next flow finds a permit free and does not wait for somebody else's
+//! giant to end; only when five took all they could, one after the other, may a sixth have to wait for the next end of
+//! any query. It is work-conserving where it counts: queries wait only while so many run that no core has nothing to do.
+//!
+//! **Deadlines.** A query is taken to be due [`PATIENCE`] after its arrival at the latest. So it can be overtaken by
+//! queries of its client that are due earlier, but only by those that came within that time after it: nobody starves.
+//!
+//! **The queue.** When it is full, a flow below its share of the places takes that of the newest query of the flow that
+//! is furthest above its own. No flow can fill the queue alone, and none that keeps within its share is ever displaced.
+
+use std::time::Duration;
+
+use super::{Account, Fairness, FairnessLimits, Flow, Places, Share, TurnOrder, Waiting};
+
+/// How long after its arrival a query is due at the latest, however late its deadline.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+pub(super) struct FairQueue;
+
+impl Fairness for FairQueue {
+    fn name(&self) -> &'static str {
+        "fair_queue"
+    }
+
+    fn may_start(&self, flow: &Flow, account: &Account, limits: &FairnessLimits) -> bool {
+        let free = limits.concurrent_max.saturating_sub(account.total());
+        let left_to_others = limits.concurrent_max.saturating_sub(limits.team_concurrent_max);
+        free > 0 && account.of(flow) * left_to_others < free * limits.team_concurrent_max
+    }
+
+    fn pick(
+        &self,
+        waiting: &mut dyn Iterator<Item = Waiting<'_>>,
+        account: &Account,
+        limits: &FairnessLimits,
+    ) -> Option<usize> {
+        // Most neighbours in the queue are of the same flow: whether it may start is asked once for a run of them.
+        let mut run: Option<(&Flow, bool)> = None;
+        let mut may = |flow| match run {
+            Some((of, may)) if of == flow => may,
+            _ => run.insert((flow, self.may_start(flow, account, limits))).1,
+        };
+        let first = waiting.filter(|waiting| may(&waiting.share.flow)).min_by_key(|waiting| {
+            let (flow_time, client_time) = account.virtual_times(waiting.share);
+            let due = waiting.deadline.min(waiting.offered.saturating_add(PATIENCE));
+            (flow_time, &waiting.share.flow, client_time, waiting.share.client, due, waiting.position)
+        });
+        first.map(|waiting| waiting.position)
+    }
+
+    fn displaces(&self, arriving: &Share, places: &Places<'_>) -> Option<Flow> {
+        let weights: u64 = places.flows.iter().map(|(_, weight, _)| u64::from(*weight)).sum();
+        // A flow's places against its share of them, without rounding.
+        let is_above = |count: usize, weight: u32| count as u64 * weights > places.capacity as u64 * u64::from(weight);
+        let own = places.flows.iter().find(|(flow, _, _)| **flow == arriving.flow);
+        let (_, weight, count) = own?;
+        if is_above(*count + 1, *weight) {
+            return None;
+        }
+        let above = places.flows.iter().filter(|(_, weight, count)| is_above(*count, *weight));
+        let most = above.max_by(|a, b| (a.2 as u64 * u64::from(b.1)).cmp(&(b.2 as u64 * u64::from(a.1))));
+        most.map(|(flow, _, _)| (*flow).clone())
+    }
+
+    /// A flow's own queries, and as many of each other flow as that one is entitled to start in the meantime.
+    fn ahead(&self, arriving: &Share, places: &Places<'_>) -> usize {
+        let own = places.flows.iter().find(|(flow, _, _)| **flow == arriving.flow).map_or(0, |(_, _, count)| *count);
+        let others = places.flows.iter().filter(|(flow, _, _)| **flow != arriving.flow);
+        let weight = arriving.weight.max(1) as usize;
+        own + others
+            .map(|(_, theirs, count)| (*count).min(((own + 1) * *theirs as usize).div_ceil(weight)))
+            .sum::<usize>()
+    }
+
+    fn turns(&self) -> TurnOrder {
+        TurnOrder::ByShare
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{check_starts, limits, share, team};
+    use super::*;
+    use crate::leader::fairness::Cost;
+
+    #[test]
+    fn alone_a_flow_stops_at_its_limit_and_a_newcomer_always_finds_a_permit() {
+        check_starts(
+            &FairQueue,
+            limits(100, 60),
+            &[(59, 0, true), (60, 0, false), (37, 37, true), (38, 37, false), (0, 60, true), (0, 99, true)],
+        );
+        check_starts(&FairQueue, limits(5, 5), &[(4, 0, true), (5, 0, false), (4, 1, false)]);
+        check_starts(&FairQueue, limits(1, 1), &[(0, 0, true), (1, 0, false), (0, 1, false)]);
+        for flows in 1..=4 {
+            let mut account = Account::default();
+            let names: Vec<String> = (0..flows).map(|n| n.to_string()).collect();
+            while let Some(name) =
+                names.iter().find(|name| FairQueue.may_start(&team(name), &account, &limits(100, 60)))
+            {
+                account.arrives(&share(name, 1));
+                account.starts(&share(name, 1));
+            }
+            let newcomer = FairQueue.may_start(&team("new"), &account, &limits(100, 60));
+            assert!(newcomer, "{flows} flows took {} of 100", account.total());
+        }
+    }
+
+    /// Queries wait as `flow client deadline`, all offered at 0, and are picked one after the other, each costing 10 ms.
+    fn check_order(queue: &[(&str, u64, u64)], expected: &[usize]) {
+        let mut account = Account::default();
+        let shares: Vec<Share> = queue.iter().map(|(flow, client, _)| share(flow, *client)).collect();
+        shares.iter().for_each(|share| account.arrives(share));
+        let mut left: Vec<usize> = (0..queue.len()).collect();
+        let mut picked = Vec::new();
+        while !left.is_empty() {
+            let waiting = |position: &usize| Waiting {
+                position: *position,
+                share: &shares[*position],
+                offered: Duration::ZERO,
+                deadline: Duration::from_secs(queue[*position].2),
+            };
+            let next = FairQueue.pick(&mut left.iter().map(waiting), &account, &limits(100, 60)).expect("room");
+            let mut bill = account.starts(&shares[next]);
+            account.charge(&mut bill, Cost::cpu(Duration::from_millis(10)), 1);
+            account.ends(bill);
+            left.retain(|position| *position != next);
+            picked.push(next);
+        }
+        assert_eq!(picked, expected, "{queue:?}");
+    }
+
+    #[test]
+    fn flows_then_clients_then_deadlines() {
+        check_order(&[("a", 1, 9), ("a", 1, 9), ("a", 1, 9), ("b", 1, 9), ("b", 1, 9)], &[0, 3, 1, 4, 2]);
+        check_order(&[("a", 1, 9), ("a", 1, 9), ("a", 2, 9), ("a", 2, 9)], &[0, 2, 1, 3]);
+        check_order(&[("a", 1, 4), ("a", 1, 3), ("a", 1, 2)], &[2, 1, 0]);
+        // Beyond five seconds all are due alike, in order of arrival.
+        check_order(&[("a", 1, 60), ("a", 1, 50), ("a", 1, 6), ("a", 1, 4)], &[3, 0, 1, 2]);
+    }
+
+    /// Places as `flow weight count` in a queue of 12; the last flow is the one that arrives.
+    fn check_displaced(flows: &[(&str, u32, usize)], expected: Option<&str>) {
+        let named: Vec<(Flow, u32, usize)> =
+            flows.iter().map(|(name, weight, count)| (team(name), *weight, *count)).collect();
+        let flows: Vec<(&Flow, u32, usize)> =
+            named.iter().map(|(flow, weight, count)| (flow, *weight, *count)).collect();
+        let (name, weight, _) = named.last().expect("who arrives");
+        let arriving = Share { flow: name.clone(), weight: *weight, ..share("x", 1) };
+        let displaced = FairQueue.displaces(&arriving, &Places { capacity: 12, flows: &flows });
+        assert_eq!(displaced, expected.map(team), "{flows:?}");
+    }
+
+    #[test]
+    fn no_flow_fills_the_queue_alone() {
+        check_displaced(&[("a", 1, 12), ("b", 1, 0)], Some("a"));
+        check_displaced(&[("a", 1, 7), ("b", 1, 5)], Some("a"));
+        check_displaced(&[("a", 1, 6), ("b", 1, 6)], None);
+        check_displaced(&[("a", 1, 5), ("b", 1, 7)], None);
+        check_displaced(&[("a", 1, 12)], None);
+        // By weight: 3 of 12 places are a's.
+        check_displaced(&[("a", 1, 4), ("b", 3, 8)], Some("a"));
+        check_displaced(&[("b", 3, 9), ("a", 1, 3)], None);
+        // Of two above their shares, the one that is further above.
+        check_displaced(&[("a", 1, 5), ("b", 1, 7), ("c", 1, 0)], Some("b"));
+        check_displaced(&[("a", 2, 7), ("b", 1, 5), ("c", 1, 0)], Some("b"));
+    }
+
+    #[test]
+    fn a_modest_flow_waits_for_its_share_and_not_for_the_backlog() {
+        for (flows, expected) in [
+            (vec![("a", 1, 100), ("b", 1, 0)], 1),
+            (vec![("a", 1, 100), ("b", 1, 5)], 11),
+            (vec![("a", 1, 2), ("b", 1, 5)], 7),
+            (vec![("a", 4, 100), ("b", 1, 0)], 4),
+            (vec![("b", 1, 0)], 0),
+        ] {
+            let named: Vec<(Flow, u32, usize)> =
+                flows.iter().map(|(name, w, count)| (team(name), *w, *count)).collect();
+            let borrowed: Vec<(&Flow, u32, usize)> = named.iter().map(|(flow, w, count)| (flow, *w, *count)).collect();
+            let ahead = FairQueue.ahead(&share("b", 1), &Places { capacity: 200, flows: &borrowed });
+            assert_eq!(ahead, expected, "{flows:?}");
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! Every fairness strategy seen from outside: more than a hundred queries at once over real connections, a strategy
+//! switched while they wait, and a small query beside admitted giants. What holds the queries where they are is a turn
+//! that the test takes from the node, so nothing here depends on time.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use overlay::client::Client;
+use overlay::delivery::QueryId;
+use overlay::engine::executor::{Job, ScanPool};
+use overlay::engine::fair_pool::{FairPool, Turn};
+use overlay::engine::share::{Flow, Share};
+use overlay::failure::{Failure, FailureKind};
+use overlay::leader::answer::{QuerySpec, QueryState};
+use serde_json::{Value, json};
+
+use crate::asking::{range, sql};
+use crate::cluster::{Cluster, Graph, Setup, until};
+use crate::oracle::Question;
+
+fn share(flow: &str, query: u128, weight: u32) -> Share {
+    Share { flow: Flow(Some(flow.into())), client: 1, query: QueryId(query), weight }
+}
+
+/// One node with one turn at a time.
+async fn embedded(strategy: &str, limits: Value) -> Cluster {
+    let strategies = json!({ "fairness_strategy": strategy });
+    Cluster::start(Setup { graph: Graph::Embedded, strategies, limits, days: 3, ..Setup::default() }).await
+}
+
+/// The node's only turn: as long as it is held, what is admitted runs and comes to no end.
+async fn hold(cluster: &Cluster) -> Turn {
+    cluster.node("A").pool().turn(&share("held", 0, 1)).await
+}
+
+/// A query of team `all`, or of no team.
+fn of(team: bool, spec: QuerySpec) -> QuerySpec {
+    QuerySpec { team: team.then(|| "all".into()), ..spec }
+}
+
+async fn submit(client: &Client, spec: QuerySpec) -> Result<QueryId, Failure> {
+    client.node().submit(spec, client.id(), None).await.map(|submitted| submitted.id)
+}
+
+async fn count_running(client: &Client, ids: &[QueryId]) -> usize {
+    let mut running = 0;
+    for id in ids {
+        running += usize::from(client.node().query_status(*id).await.expect("known").state == QueryState::Running);
+    }
+    running
+}
+
+/// 110 queries of the team `all`, then 60 of none, on a node where none ends: so many of each run at the same time.
+async fn check_running(strategy: &str, expected: (usize, usize)) {
+    let cluster = embedded(strategy, json!({ "threads": 1 })).await;
+    let held = hold(&cluster).await;
+    let clients: Vec<Client> = (0..10).map(|_| cluster.client()).collect();
+    let (mut of_all, mut of_none) = (Vec::new(), Vec::new());
+    for n in 0..170 {
+        let is_all = n < 110;
+        let id = submit(&clients[n % 10], of(is_all, sql("SELECT count(*) FROM observations"))).await;
+        if is_all { &mut of_all } else { &mut of_none }.push(id.expect("there is room to wait"));
+    }
+    let running = (count_running(&clients[0], &of_all).await, count_running(&clients[1], &of_none).await);
+    assert_eq!(running, expected, "{strategy}");
+    let metrics = cluster.metrics().await;
+    assert_eq!(metrics.fairness_strategy, strategy);
+    let all_running = running.0 + running.1;
+    assert_eq!((metrics.active_requests as usize, metrics.queue_size as usize), (all_running, 170 - all_running));
+    drop(held);
+    for id in of_all.iter().chain(&of_none) {
+        until("every query ends well", async || {
+            let status = clients[0].node().query_status(*id).await.expect("known");
+            if status.state == QueryState::Ready { Ok(()) } else { Err(format!("{strategy}: {status:?}")) }
+        })
+        .await;
+    }
+    let metrics = cluster.metrics().await;
+    assert_eq!((metrics.active_requests, metrics.queue_size, metrics.queries_refused), (0, 0, 0), "{strategy}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn strict_fires() {
+    check_running("strict", (60, 40)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn weighted_fires() {
+    check_running("weighted", (100, 0)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hybrid_fires() {
+    check_running("hybrid", (80, 20)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fair_queue_fires() {
+    check_running("fair_queue", (60, 24)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fifo_lets_one_team_have_all() {
+    check_running("fifo", (100, 0)).await;
+}
+
+/// The queue is full of one team; a query of another takes the place of that team's newest, which is told to come back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_queue_is_shared_too() {
+    let limits = json!({ "threads": 1, "concurrent_max": 2, "team_concurrent_max": 1, "queue_capacity": 4 });
+    let cluster = embedded("fair_queue", limits).await;
+    let held = hold(&cluster).await;
+    let client = cluster.client();
+    let count = || sql("SELECT count(*) FROM observations");
+    let mut ids = Vec::new();
+    for _ in 0..5 {
+        ids.push(submit(&client, of(true, count())).await.expect("a place"));
+    }
+    let full = submit(&client, of(true, count())).await.expect_err("no place for more of the same");
+    assert_eq!((full.kind, &*full.reason), (FailureKind::ResourceExhausted, "QUEUE_FULL"));
+    assert!(full.retry_after.is_some_and(|after| after > Duration::ZERO), "{full:?}");
+    // One runs, so two of none wait; each of them pushes one of `all` out.
+    for newest in [None, Some(4), Some(3)] {
+        submit(&client, of(false, count())).await.expect("another flow finds a place");
+        let displaced = match newest {
+            Some(newest) => read_failure(&client, ids[newest]).await,
+            None => continue,
+        };
+        assert_eq!((displaced.kind, &*displaced.reason), (FailureKind::ResourceExhausted, "DISPLACED"));
+        assert!(displaced.retry_after.is_some_and(|after| after > Duration::ZERO), "{displaced:?}");
+    }
+    drop(held);
+}
+
+async fn read_failure(client: &Client, id: QueryId) -> Failure {
+    client.node().chunk(id, 0, None, None).await.expect_err("it was displaced")
+}
+
+/// Strategies come and go while queries wait and run, and every query comes to its answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_strategy_is_switched_without_dropping_a_query() {
+    let cluster = embedded("strict", json!({ "threads": 1, "concurrent_max": 10, "team_concurrent_max": 6 })).await;
+    let held = hold(&cluster).await;
+    let expected = cluster.ask_later(of(true, range(&Question::default())));
+    let mut answers: Vec<_> = (0..60).map(|n| cluster.ask_later(of(n % 3 > 0, range(&Question::default())))).collect();
+    answers.push(expected);
+    until("all are admitted", async || {
+        let metrics = cluster.metrics().await;
+        let (running, waiting) = (metrics.active_requests, metrics.queue_size);
+        if running == 10 && waiting == 51 { Ok(()) } else { Err(format!("{running} run and {waiting} wait")) }
+    })
+    .await;
+    drop(held);
+    for name in ["weighted", "fair_queue", "fifo", "hybrid", "strict", "fair_queue"] {
+        let held = hold(&cluster).await;
+        assert!(cluster.node("A").set_fairness(name));
+        assert_eq!(cluster.metrics().await.fairness_strategy, name);
+        drop(held);
+    }
+    assert!(!cluster.node("A").set_fairness("unfair"));
+    for answer in answers {
+        let answer = answer.await.expect("no panic").expect("an answer");
+        assert_eq!(answer.rows.len(), cluster.oracle.rows.len());
+    }
+}
+
+/// Thirty queries of a team were admitted before one of nobody's came, all alike: it ends among the first.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_beside_thirty_admitted_ones_of_a_team_ends_by_its_share() {
+    let cluster = embedded("fair_queue", json!({ "threads": 1 })).await;
+    let held = hold(&cluster).await;
+    let ended = Arc::new(Mutex::new(Vec::new()));
+    let running = async |count: u32| {
+        until("they run", async || {
+            let running = cluster.metrics().await.active_requests;
+            if running == count { Ok(()) } else { Err(format!("{running} of {count} run")) }
+        })
+        .await;
+    };
+    let ask = |team: bool| {
+        let (ended, client) = (Arc::clone(&ended), cluster.client());
+        tokio::spawn(async move {
+            // Answered when the query has ended: what reading takes is not asked here.
+            let spec = QuerySpec { wait: true, ..of(team, range(&Question::default())) };
+            submit(&client, spec).await.expect("an answer");
+            ended.lock().expect("no panic").push(team);
+        })
+    };
+    let mut asked: Vec<_> = (0..30).map(|_| ask(true)).collect();
+    running(30).await;
+    asked.push(ask(false));
+    running(31).await;
+    drop(held);
+    for task in asked {
+        task.await.expect("it ended well");
+    }
+    let ended = ended.lock().expect("no panic");
+    let place = ended.iter().position(|team| !team).expect("it ended") + 1;
+    assert!(place <= 10, "it was the {place}th of 31");
+}
+
+/// What a worker does for a query takes turns there, and is billed at the Leader to the team that was named.
+#[tokio::test(flavor = "multi_thread")]
+async fn scans_take_turns_where_they_run_and_are_billed_to_their_team() {
+    for strategy in ["fair_queue", "strict"] {
+        let strategies = json!({ "fairness_strategy": strategy });
+        let setup = Setup { graph: Graph::Pair, strategies, limits: json!({ "threads": 1 }), ..Setup::default() };
+        let cluster = Cluster::start(Setup { days: 3, ..setup }).await;
+        let held = cluster.node("B").pool().turn(&share("held", 0, 1)).await;
+        let asked = cluster.ask_later(of(true, range(&Question::default())));
+        until("zones wait at the worker", async || match cluster.node("B").pool().load() {
+            (1, waiting) if waiting > 0 => Ok(()),
+            load => Err(format!("{load:?} turns are given and waited for")),
+        })
+        .await;
+        drop(held);
+        let answer = asked.await.expect("no panic").expect("an answer");
+        assert_eq!(answer.rows.len(), cluster.oracle.rows.len());
+        let work = answer.footer.work.iter().find(|work| work.node.as_str() == "B").expect("B scanned");
+        assert!(work.bytes_sent > 0 && work.cpu > Duration::ZERO, "{work:?}");
+        let flows = cluster.node("A").admission().flows;
+        let charged = flows[&Flow(Some("all".into()))].charged;
+        // What B computed and sent, and what was sent to the client, which is about as much.
+        let least = work.cpu + Duration::from_nanos(work.bytes_sent);
+        assert!(charged >= least, "{charged:?} charged, {least:?} measured at B");
+        assert_eq!(flows.len(), 1, "nobody else is billed");
+    }
+}
+
+/// A pool that keeps in which order the jobs of which query ran.
+struct Recording {
+    pool: FairPool,
+    order: Arc<Mutex<Vec<u128>>>,
+}
+
+impl Recording {
+    fn spawn(&self, share: &Share, job: Job) {
+        let (order, query) = (Arc::clone(&self.order), share.query.0);
+        let recorded = Box::new(move || {
+            order.lock().expect("no panic").push(query);
+            job();
+        });
+        self.pool.spawn(share, recorded);
+    }
+}
+
+/// Ten giants keep as many zones queued as a scan may, then a small query queues eight. By shares its last zone comes
+/// among the first twenty, in the order of arrival after all that the giants had queued.
+#[test]
+fn zones_of_a_small_query_are_scanned_between_those_of_giants() {
+    for (weight, of_small_before) in [(1, 20), (0, 88)] {
+        let clock: overlay::engine::executor::Clock = Arc::new(|| Duration::ZERO);
+        let pool = Recording { pool: FairPool::new(1, clock).expect("a thread"), order: Arc::default() };
+        let (release, wait) = std::sync::mpsc::channel::<()>();
+        pool.spawn(
+            &share("held", 99, weight),
+            Box::new(move || assert!(wait.recv().is_err(), "the end of the sender")),
+        );
+        for giant in 1..=10 {
+            (0..8).for_each(|_| pool.spawn(&share("giants", giant, weight), Box::new(|| {})));
+        }
+        (0..8).for_each(|_| pool.spawn(&share("small", 0, weight), Box::new(|| {})));
+        drop(release);
+        while pool.pool.load() != (0, 0) {
+            std::thread::yield_now();
+        }
+        let order = pool.order.lock().expect("no panic");
+        let mut counts: BTreeMap<u128, usize> = BTreeMap::new();
+        order.iter().for_each(|query| *counts.entry(*query).or_default() += 1);
+        assert_eq!((order.len(), counts[&0]), (89, 8));
+        let last = order.iter().rposition(|query| *query == 0).expect("it ran") + 1;
+        match weight {
+            0 => assert!(last > of_small_before, "{last} of {order:?}"),
+            _ => assert!(last <= of_small_before, "{last} of {order:?}"),
+        }
+    }
+}
