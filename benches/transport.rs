@@ -52,7 +52,7 @@ fn not_here<T>() -> Result<T, Failure> {
 
 #[async_trait]
 impl ClientService for Ready {
-    async fn submit(&self, _: QuerySpec) -> Result<Submitted, Failure> {
+    async fn submit(&self, _: QuerySpec, _: &str) -> Result<Submitted, Failure> {
         not_here()
     }
 
