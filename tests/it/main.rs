@@ -13,6 +13,7 @@ mod exactly_once;
 mod failures;
 mod faults;
 mod imports;
+mod leader_restart;
 mod oracle;
 #[cfg(unix)]
 mod processes;
