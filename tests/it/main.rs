@@ -12,6 +12,7 @@ mod csv_text;
 mod exactly_once;
 mod failures;
 mod faults;
+mod half_read;
 mod imports;
 mod leader_restart;
 mod oracle;
