@@ -24,6 +24,8 @@ mod program;
 mod real_data;
 mod refusals;
 mod rows;
+#[cfg(unix)]
+mod rubbish;
 mod scan_paths;
 mod sql;
 mod trace;
