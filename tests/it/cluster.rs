@@ -94,6 +94,7 @@ impl Default for Setup {
 const FIRST_DAY: &str = "20200815";
 /// Few rows a zone, so that a day has several.
 pub const ZONE_ROWS: usize = 64;
+pub const ZONES: Layout = Layout { zone_rows: ZONE_ROWS };
 
 pub struct Cluster {
     folder: TempDir,
@@ -138,7 +139,7 @@ impl Cluster {
         let options = GenerateOptions { days: setup.days, sites: setup.sites, seed: 7, from };
         generate(&root, &options).expect("generated");
         (setup.edit)(&root);
-        ingest(&root);
+        ingest(&root, ZONES);
         let text = config_text(setup, folder.path(), &root);
         let config = parse(&text);
         let oracle = Oracle::read(&root);
@@ -151,6 +152,11 @@ impl Cluster {
 
     pub fn folder(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// The folder of the data set.
+    pub fn data_set(&self) -> PathBuf {
+        self.folder().join("set")
     }
 
     /// Starts a node with the cluster's configuration.
@@ -303,9 +309,9 @@ async fn start(id: &NodeId, config: Arc<Config>) -> Result<Running, NodeError> {
     }
 }
 
-fn ingest(root: &Path) {
+/// Commits a cache of the data set as it is now.
+pub fn ingest(root: &Path, layout: Layout) {
     let cache: PathBuf = root.join(".overlay");
-    let layout = Layout { zone_rows: ZONE_ROWS };
     let options = RunOptions { cache, range: DateRange::ALL, layout, force: false };
     let dataset = Dataset::open(root).expect("a data set");
     run(&dataset, &options, &Silent).expect("ingested");

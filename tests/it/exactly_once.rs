@@ -23,7 +23,7 @@ use overlay_ingest::PartitionId;
 
 use crate::cluster::PATIENCE;
 use crate::faults::{Fault, decoded};
-use crate::world::{HOUR, World, make};
+use crate::world::{HOUR, Trouble, World, make};
 
 const SEEDS: u64 = 600;
 
@@ -52,7 +52,7 @@ enum End {
 }
 
 async fn check(seed: u64, engine: &Engine) -> End {
-    let (world, _wires) = make(seed, engine, None);
+    let (world, _wires) = make(seed, engine, Trouble::ByChance);
     let mut random = Rng::with_seed(seed ^ 0x5eed);
     let all = sorted(world.rows.values().flatten().copied());
     let limit = (random.u8(0..4) == 0).then(|| random.u64(0..all.len() as u64 + 20));
@@ -145,7 +145,7 @@ async fn without_faults_every_answer_is_complete() {
     let engine = engine();
     for seed in seeds() {
         let _named = Named(seed);
-        let (world, _wires) = make(seed, &engine, None);
+        let (world, _wires) = make(seed, &engine, Trouble::ByChance);
         let faults = |world: &World| world.seen.faults.lock().unwrap().iter().any(|fault| *fault != "none");
         let mut reader = Reader::new(world.context(false), world.leaf(None));
         let (mut rows, mut failed) = (Vec::new(), false);
@@ -211,7 +211,7 @@ async fn a_reader_without_acceptance_is_found_out() {
     let engine = engine();
     let (mut doubled, mut lost) = (0, 0);
     for seed in 0..SEEDS / 4 {
-        let (world, _wires) = make(seed, &engine, None);
+        let (world, _wires) = make(seed, &engine, Trouble::ByChance);
         let rows = read_naively(&world).await;
         let all = sorted(world.rows.values().flatten().copied());
         doubled += usize::from(!is_unique(&rows));
@@ -220,13 +220,38 @@ async fn a_reader_without_acceptance_is_found_out() {
     assert!(doubled > 0 && lost > 0, "doubled {doubled}, lost {lost}");
 }
 
+/// Two replicas of everything, and one link cut in mid-stream that nobody needs: the answer is whole, row for row. The same
+/// history read without acceptance is not.
+#[tokio::test]
+async fn one_cut_link_costs_no_row_where_there_are_two_replicas() {
+    let engine = engine();
+    let (mut cut, mut naively_wrong) = (0, 0);
+    for seed in seeds() {
+        let _named = Named(seed);
+        let (world, _wires) = make(seed, &engine, Trouble::OneCut);
+        let all = sorted(world.rows.values().flatten().copied());
+        let mut reader = Reader::new(world.context(false), world.leaf(None));
+        let mut rows = Vec::new();
+        while let Some(batch) = reader.next().await {
+            rows.extend(values(&batch.expect("nothing is lost")));
+        }
+        assert_eq!(sorted(rows), all);
+        cut += u64::from(world.was_cut());
+        let (world, _wires) = make(seed, &engine, Trouble::OneCut);
+        naively_wrong += u64::from(read_naively(&world).await != all);
+    }
+    println!("{cut} cut in mid-stream, {naively_wrong} wrong without acceptance");
+    let is_replay = std::env::var("OVERLAY_SEED").is_ok();
+    assert!(is_replay || (cut > SEEDS / 3 && naively_wrong > SEEDS / 10), "{cut} cut, {naively_wrong} wrong");
+}
+
 #[tokio::test]
 async fn rows_that_are_damaged_each_time_are_not_asked_for_for_ever() {
     let engine = engine();
     let mut missing = 0;
     for seed in 0..60 {
         let _named = Named(seed);
-        let (world, _wires) = make(seed, &engine, Some(Fault::DamageAll));
+        let (world, _wires) = make(seed, &engine, Trouble::Always(Fault::DamageAll));
         // The limit has each hop skip what comes after the rows that are damaged on their way.
         let mut reader = Reader::new(world.context(false), world.leaf(Some(5)));
         let end = async {

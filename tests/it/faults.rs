@@ -1,6 +1,8 @@
 //! What can happen to the messages of one scan between two nodes.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicIsize, Ordering};
 
 use arrow::array::RecordBatch;
 use fastrand::Rng;
@@ -85,6 +87,40 @@ pub fn distort(
             // Lets the streams of other links in between.
             tokio::task::yield_now().await;
             message
+        })
+        .boxed()
+}
+
+/// A link that is cut once so many messages have crossed it, of all streams and both ways together.
+pub struct Cut {
+    pub left: AtomicIsize,
+}
+
+impl Cut {
+    pub fn is_down(&self) -> bool {
+        self.left.load(Ordering::Relaxed) < 0
+    }
+
+    /// One message more; false if it is cut.
+    fn pass(&self) -> bool {
+        self.left.fetch_sub(1, Ordering::Relaxed) > 0
+    }
+}
+
+/// The stream until the link is cut.
+pub fn cut_off(
+    messages: BoxStream<'static, Result<ScanMessage, RemoteError>>,
+    cut: Arc<Cut>,
+) -> BoxStream<'static, Result<ScanMessage, RemoteError>> {
+    messages
+        .scan(false, move |is_over, message| {
+            let next = match (*is_over, cut.pass()) {
+                (true, _) => None,
+                (false, true) => Some(message),
+                (false, false) => Some(Err(unavailable("the link was cut"))),
+            };
+            *is_over = matches!(next, Some(Err(_)));
+            std::future::ready(next)
         })
         .boxed()
 }

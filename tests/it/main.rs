@@ -4,6 +4,7 @@
 mod adopted;
 mod answers;
 mod asking;
+mod change_over;
 mod chunks;
 mod cluster;
 mod coverage;
@@ -12,7 +13,9 @@ mod exactly_once;
 mod failures;
 mod fairness;
 mod faults;
+mod half_read;
 mod imports;
+mod leader_restart;
 mod oracle;
 #[cfg(unix)]
 mod processes;
@@ -22,6 +25,8 @@ mod program;
 mod real_data;
 mod refusals;
 mod rows;
+#[cfg(unix)]
+mod rubbish;
 mod scan_paths;
 mod sql;
 mod trace;

@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use overlay::config::Config;
-use overlay::node::state_dir::{is_locked, local_pid};
+use overlay::node::state_dir::{is_locked, local_address, local_pid};
 use overlay::routing::NodeId;
 use overlay_ingest::generate::{GenerateOptions, generate};
 use overlay_ingest::progress::Silent;
@@ -82,9 +82,14 @@ impl Place {
     /// The same, changed.
     pub fn with_data_and(shipped: &str, change: impl FnOnce(&mut Value)) -> Place {
         let place = Place::with(shipped, change);
-        generate(&place.data_set(), &GenerateOptions { sites: 40, ..GenerateOptions::default() }).unwrap();
+        place.generate();
         place.ingest();
         place
+    }
+
+    /// Makes the data set, and no cache of it.
+    pub fn generate(&self) {
+        generate(&self.data_set(), &GenerateOptions { sites: 40, ..GenerateOptions::default() }).unwrap();
     }
 
     /// Makes the cache of the generated data set, with small zones so that a day has several.
@@ -92,6 +97,13 @@ impl Place {
         let layout = Layout { zone_rows: 128 };
         let options = RunOptions { cache: self.path("cache"), range: DateRange::ALL, layout, force: false };
         run(&Dataset::open(self.data_set()).unwrap().named(NAME), &options, &Silent).unwrap();
+    }
+
+    /// Changes the configuration.
+    pub fn change(&self, change: impl FnOnce(&mut Value)) {
+        let mut config = serde_json::from_slice(&std::fs::read(self.path(CONFIG)).unwrap()).unwrap();
+        change(&mut config);
+        self.configure(&config);
     }
 
     /// Replaces the configuration.
@@ -161,6 +173,13 @@ impl Place {
         local_pid(&state, &fingerprint, &NodeId::from(id)).unwrap_or_else(|| panic!("{id} does not run"))
     }
 
+    /// Where a node listens, as it wrote.
+    #[track_caller]
+    pub fn address(&self, id: &str) -> String {
+        let (state, fingerprint, _) = self.state();
+        local_address(&state, &fingerprint, &NodeId::from(id)).unwrap_or_else(|| panic!("{id} does not run"))
+    }
+
     /// Sends a node a signal.
     #[track_caller]
     pub fn signal(&self, id: &str, signal: Signal) {
@@ -209,6 +228,13 @@ impl Drop for Place {
 
 fn pid(id: u32) -> Pid {
     Pid::from_raw(i32::try_from(id).unwrap()).unwrap()
+}
+
+/// A line of Linux's `/proc/PID/status`, such as `VmHWM`, the most memory the process ever had; in bytes.
+pub fn memory(pid: u32, line: &str) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+    let value = text.lines().find_map(|l| l.strip_prefix(line)).expect("a line of this name");
+    value.trim_start_matches(':').trim().trim_end_matches(" kB").parse::<u64>().expect("a number of kB") << 10
 }
 
 /// A process that runs. Dropping it kills it.

@@ -2,6 +2,7 @@
 //! wrong by seed. What the wires saw is kept, so that a test can say what should have been tried.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::atomic::{AtomicIsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
 
@@ -23,12 +24,23 @@ use overlay::engine::statistics::ZoneMap;
 use overlay::engine::stop::Stop;
 use overlay::engine::store::{HeldPartition, Store, Zone};
 use overlay::engine::typed_zones::TypedZones;
-use overlay::routing::assignment::{NodeView, Order, Snapshot};
+use overlay::routing::assignment::{NodeView, Order, Snapshot, Tried, assign};
 use overlay::routing::forwarding::{self, Forwarding};
 use overlay::routing::{Link, Load, NodeId, Role, Topology};
 use overlay_ingest::{Date, PartitionId, PartitionStats};
 
-use crate::faults::{Fault, distort, unavailable};
+use crate::faults::{Cut, Fault, cut_off, distort, unavailable};
+
+/// What goes wrong in a world.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trouble {
+    /// Anything, as often as the seed says.
+    ByChance,
+    /// This, at every call.
+    Always(Fault),
+    /// One link, without which all nodes are still connected, is cut while answers cross it. Everything has two replicas.
+    OneCut,
+}
 
 pub const HOUR: Duration = Duration::from_secs(3600);
 
@@ -43,6 +55,7 @@ pub struct World {
     pub liars: BTreeSet<(NodeId, PartitionId)>,
     pub seen: Arc<Seen>,
     pub forwarding: Arc<dyn Forwarding>,
+    cut: Arc<OnceLock<(Link, Arc<Cut>)>>,
     asynchronous: bool,
     counted: bool,
 }
@@ -62,8 +75,9 @@ struct Wire {
     hops: Weak<OnceLock<BTreeMap<NodeId, Arc<Hop>>>>,
     dead: BTreeSet<NodeId>,
     is_reader: bool,
-    /// What happens to every call, if not by chance.
-    always: Option<Fault>,
+    trouble: Trouble,
+    /// Set once it is known which links are used.
+    cut: Arc<OnceLock<(Link, Arc<Cut>)>>,
     /// Of 100 calls, how many go wrong.
     fault_rate: u8,
     random: Mutex<Rng>,
@@ -85,8 +99,13 @@ impl RemoteScan for Wire {
             (false, true) => Fault::draw(&mut random),
             (false, false) => Fault::None,
         };
-        let fault = self.always.unwrap_or(by_chance);
-        if self.fault_rate > 0 && random.bool() {
+        let cut = self.cut.get().filter(|(link, _)| *link == Link::between(&self.me, next)).map(|(_, cut)| cut.clone());
+        let fault = match self.trouble {
+            Trouble::Always(fault) => fault,
+            Trouble::OneCut if cut.as_ref().is_some_and(|cut| cut.is_down()) => Fault::Refuse,
+            _ => by_chance,
+        };
+        if (self.fault_rate > 0 || self.trouble == Trouble::OneCut) && random.bool() {
             // The neighbour sends whole partitions where a retry asked for some zones.
             request.zones.clear();
         }
@@ -98,7 +117,13 @@ impl RemoteScan for Wire {
         async move {
             match fault {
                 Fault::Refuse => Err(unavailable("refused")),
-                fault => Ok(distort(hop.run(request, Stop::default(), Output::Ipc), fault, random)),
+                fault => {
+                    let messages = distort(hop.run(request, Stop::default(), Output::Ipc), fault, random);
+                    Ok(match cut {
+                        Some(cut) => cut_off(messages, cut),
+                        None => messages,
+                    })
+                }
             }
         }
         .boxed()
@@ -109,11 +134,13 @@ impl RemoteScan for Wire {
 pub type Hops = Arc<OnceLock<BTreeMap<NodeId, Arc<Hop>>>>;
 
 /// The world of one seed, with the graph that holds its wires together.
-pub fn make(seed: u64, engine: &Engine, always: Option<Fault>) -> (World, Hops) {
+pub fn make(seed: u64, engine: &Engine, trouble: Trouble) -> (World, Hops) {
     let mut random = Rng::with_seed(seed);
     let ids: Vec<NodeId> = (0..random.usize(4..=9)).map(|n| NodeId::from(format!("n{n}").as_str())).collect();
-    let topology = connected(&mut random, &ids);
+    let topology = connected(&mut random, &ids, trouble == Trouble::OneCut);
     let fault_rate = *random.choice(&[0u8, 10, 25, 60]).expect("not empty");
+    let fault_rate = if trouble == Trouble::OneCut { 0 } else { fault_rate };
+    let cut: Arc<OnceLock<(Link, Arc<Cut>)>> = Arc::default();
     let dead: BTreeSet<NodeId> = ids[1..].iter().filter(|_| fault_rate > 0 && random.u8(0..100) < 8).cloned().collect();
     let shared: Hops = Arc::default();
     let seen = Arc::new(Seen::default());
@@ -124,7 +151,8 @@ pub fn make(seed: u64, engine: &Engine, always: Option<Fault>) -> (World, Hops) 
             hops: Arc::downgrade(&shared),
             dead: dead.clone(),
             is_reader: *id == ids[0],
-            always,
+            trouble,
+            cut: Arc::clone(&cut),
             fault_rate,
             random: Mutex::new(random.fork()),
             seen: Arc::clone(&seen),
@@ -149,7 +177,8 @@ pub fn make(seed: u64, engine: &Engine, always: Option<Fault>) -> (World, Hops) 
         let zone_rows = random.usize(1..60);
         let mut holders = ids.clone();
         random.shuffle(&mut holders);
-        for holder in holders.into_iter().take(random.usize(1..=3)) {
+        let replicas = if trouble == Trouble::OneCut { 2 } else { random.usize(1..=3) };
+        for holder in holders.into_iter().take(replicas) {
             holds.entry(holder.clone()).or_default().insert(id);
             if fault_rate > 0 && random.u8(0..100) < 5 {
                 liars.insert((holder, id));
@@ -178,14 +207,18 @@ pub fn make(seed: u64, engine: &Engine, always: Option<Fault>) -> (World, Hops) 
         liars,
         seen,
         forwarding: Arc::from((strategy.make)()),
+        cut,
         asynchronous: random.bool(),
         counted: random.u8(0..4) > 0,
     };
+    if trouble == Trouble::OneCut {
+        world.choose_cut(&mut random);
+    }
     (world, shared)
 }
 
-/// A random tree, and some links more, which make cycles.
-fn connected(random: &mut Rng, ids: &[NodeId]) -> Topology {
+/// A random tree, and some links more, which make cycles; at least one if so told.
+fn connected(random: &mut Rng, ids: &[NodeId], with_cycle: bool) -> Topology {
     let mut topology = Topology::default();
     for (n, id) in ids.iter().enumerate().skip(1) {
         topology.insert(Link::between(id, &ids[random.usize(..n)]));
@@ -193,7 +226,16 @@ fn connected(random: &mut Rng, ids: &[NodeId]) -> Topology {
     for _ in 0..random.usize(0..ids.len() * 2) {
         topology.insert(Link::between(&ids[random.usize(..ids.len())], &ids[random.usize(..ids.len())]));
     }
+    while with_cycle && !topology.links().any(|link| stays_connected(&topology, &link)) {
+        topology.insert(Link::between(&ids[random.usize(..ids.len())], &ids[random.usize(..ids.len())]));
+    }
     topology
+}
+
+fn stays_connected(topology: &Topology, without: &Link) -> bool {
+    let (node, _) = without.ends();
+    let left = topology.without(&BTreeSet::from([without.clone()]));
+    left.reachable(node).len() == topology.reachable(node).len()
 }
 
 fn held(id: PartitionId, rows: &[i64], zone_rows: usize, schema: &SchemaRef) -> HeldPartition {
@@ -260,6 +302,28 @@ impl World {
             plain_texts: false,
             meter: Arc::default(),
         })
+    }
+
+    /// The link that will be cut: where there is one, a link that the first attempt crosses.
+    fn choose_cut(&self, random: &mut Rng) {
+        let all: Vec<PartitionId> = self.rows.keys().copied().collect();
+        let first = assign(&self.snapshot, &all, &*self.forwarding, self.asynchronous, 1, &Tried::default());
+        let crossed: BTreeSet<Link> = first
+            .orders
+            .iter()
+            .flat_map(|order| order.path.nodes().windows(2).map(|pair| Link::between(&pair[0], &pair[1])))
+            .collect();
+        let topology = &self.snapshot.topology;
+        let able: Vec<Link> = topology.links().filter(|link| stays_connected(topology, link)).collect();
+        let best: Vec<&Link> = able.iter().filter(|link| crossed.contains(link)).collect();
+        let link = random.choice(&best).copied().or(random.choice(&able)).expect("there is a cycle");
+        let cut = Cut { left: AtomicIsize::new(random.isize(0..12)) };
+        self.cut.set((link.clone(), Arc::new(cut))).unwrap_or_else(|_| panic!("set once"));
+    }
+
+    /// Whether the link was cut while something crossed it.
+    pub fn was_cut(&self) -> bool {
+        self.cut.get().is_some_and(|(_, cut)| cut.left.load(Ordering::Relaxed) < 0)
     }
 
     fn pinned(&self) -> Vec<PinnedPartition> {

@@ -7,6 +7,8 @@ mod caches;
 mod demo;
 mod doctor;
 mod faults;
+mod leader_killed;
 mod lifecycle;
 mod logs;
 mod refusals;
+mod unread;

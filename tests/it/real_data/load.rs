@@ -1,13 +1,19 @@
-//! Ten classic and ninety point queries at once: all right, none refused, every limit held.
+//! Ten classic and ninety point queries at once: all right, none refused, every limit held. And a hundred results that
+//! nobody fetches, before twenty that somebody does.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use fastrand::Rng;
+use overlay::client::Client;
+use overlay::engine::filter::RangeFilter;
+use overlay::engine::session::Ask;
+use overlay::leader::answer::QuerySpec;
 use serde_json::Value;
 
 use super::{CLASSIC, classic, data_set, real};
+use crate::asking::spec;
 use crate::csv_text::{self, FULL_AQS_ID, PARAMETER, UTC, answer, assert_same, joined};
-use crate::program::{Ended, eventually};
+use crate::program::{Ended, eventually, memory};
 
 const CLASSIC_COUNT: usize = 10;
 const POINT_COUNT: usize = 90;
@@ -75,5 +81,47 @@ fn a_hundred_queries_at_once_are_all_right() {
     assert!((1..=figure("result_bytes_max")).contains(&figure("result_bytes_peak")), "{figures}");
     assert_eq!((figure("queries_refused"), figure("queue_size"), figure("result_bytes")), (0, 0, 0), "{figures}");
     assert_eq!(figure("queries_admitted"), (CLASSIC_COUNT + POINT_COUNT) as u64, "{figures}");
+    up.terminate().check(0, &[]);
+}
+
+const UNREAD_COUNT: usize = 100;
+const READ_COUNT: usize = 20;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs the real data set in datasets/2020-fire"]
+async fn a_hundred_that_never_fetch_leave_room_for_twenty_that_do() {
+    let real = real();
+    let place = real.place("one_host.json");
+    let up = place.up(&[]);
+    let address = place.address("A");
+    let time_left = Some(Duration::from_secs(300));
+    let filter = RangeFilter { parameter: Some("PM2.5".into()), min: Some(5.0), max: Some(35.0), ..Default::default() };
+    let before = memory(place.pid("A"), "VmHWM");
+    let start = Instant::now();
+    let mut unread = Vec::new();
+    for _ in 0..UNREAD_COUNT {
+        let client = Client::new(&address);
+        let spec = QuerySpec { time_left, ..spec(Ask::Range(filter.clone())) };
+        client.node().submit(spec, "never fetches", None).await.expect("there is room to wait");
+        unread.push(client);
+    }
+    std::thread::scope(|scope| {
+        let ask = || place.run(&[&CLASSIC[..], &["--timeout", "300", "--format", "csv"]].concat());
+        let asked: Vec<_> = (0..READ_COUNT).map(|_| scope.spawn(ask)).collect();
+        for ended in asked.into_iter().map(|asked| asked.join().unwrap()) {
+            ended.check(0, &["225,521 rows in"]);
+            assert_same(&answer(&ended.text()), classic(), "one that is read");
+        }
+    });
+    let figures = Client::new(&address).metrics(Duration::from_secs(60)).await.expect("metrics");
+    let after = memory(place.pid("A"), "VmHWM");
+    println!(
+        "{UNREAD_COUNT} unread and {READ_COUNT} read in {:?}; result bytes peak {} of {}; the Leader's memory {before} → {after}",
+        start.elapsed(),
+        figures.result_bytes_peak,
+        figures.result_bytes_max,
+    );
+    assert!(figures.result_bytes_peak <= figures.result_bytes_max, "{figures:?}");
+    assert!(after < before + figures.result_bytes_max + (512 << 20), "{before} → {after}");
     up.terminate().check(0, &[]);
 }
