@@ -181,7 +181,8 @@ async fn without_a_cache_a_node_keeps_to_the_files_it_read_until_one_is_committe
     let client = cluster.client();
     write_version(&cluster.data_set(), 2);
     assert_eq!(asked.version(&client, 0).await.expect("answered"), 1, "a file has no point of commit");
-    assert!(cluster.node("B").was_parsed());
+    let remark = cluster.node("B").data_remark().map(str::to_owned);
+    assert!(remark.as_ref().is_some_and(|remark| remark.ends_with("the CSV files are parsed")), "{remark:?}");
     ingest(&cluster.data_set(), Layout::default());
     until_version(&cluster, &asked, 2).await;
 }

@@ -233,7 +233,7 @@ async fn one_cut_link_costs_no_row_where_there_are_two_replicas() {
         let mut reader = Reader::new(world.context(false), world.leaf(None));
         let mut rows = Vec::new();
         while let Some(batch) = reader.next().await {
-            rows.extend(values(&batch.expect("nothing is lost")));
+            rows.extend(values(&batch.expect("nothing is lost").batch));
         }
         assert_eq!(sorted(rows), all);
         cut += u64::from(world.was_cut());

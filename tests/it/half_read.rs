@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use overlay::delivery::QueryId;
 use overlay::engine::hop::RemoteScan;
-use overlay::engine::message::{NodeInstance, Payload, ScanMessage, ScanRequest};
+use overlay::engine::message::{NodeInstance, Payload, ScanMessage, ScanPath, ScanRequest};
 use overlay::leader::answer::QuerySpec;
 use overlay::routing::NodeId;
 use overlay::routing::assignment::Order;
@@ -95,6 +95,7 @@ async fn half_read_scans() {
         attempt: 0,
         leaf: 0,
         team: None,
+        client: 1,
         weight: 1,
         time_left: Duration::from_secs(120),
         hops: vec!["A".into()],
@@ -106,6 +107,7 @@ async fn half_read_scans() {
         projection: (0..observations().fields().len()).chain(0..observations().fields().len()).collect(),
         predicate: Vec::new(),
         limit: None,
+        scan_path: ScanPath::Any,
     };
     let mut half_read = Vec::new();
     for _ in 0..HALF_READ {
