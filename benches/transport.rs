@@ -89,6 +89,10 @@ impl ClientService for Ready {
         not_here()
     }
 
+    fn control(&self, _: Option<&str>) -> Result<String, Failure> {
+        not_here()
+    }
+
     fn shutdown(&self, _: bool) {}
 }
 

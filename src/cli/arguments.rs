@@ -75,6 +75,11 @@ pub enum Command {
     Metrics(MetricsArgs),
     /// Visit every node over the paths that a query takes; draws the tree of hops with times
     Trace(TraceArgs),
+    /// Show the Leader's queue: places, what runs, and for each team what was admitted and refused and how it waited
+    Check(ListArgs),
+    /// Change a setting of the running overlay
+    #[command(subcommand)]
+    Control(ControlCommand),
     /// Show every link of the overlay: configured or adopted, up or down
     Peers(ListArgs),
     /// Show the end of a node's log, wherever it runs
@@ -189,6 +194,15 @@ fn bench_point(text: &str) -> Result<BenchPoint, String> {
         }
         _ => Err("write FULL_AQS_ID,PARAMETER,UTC".to_owned()),
     }
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ControlCommand {
+    /// Another fairness strategy, from now until the Leader ends; no query is dropped
+    Fairness {
+        #[arg(help = fairness_help())]
+        name: String,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -62,7 +62,10 @@ fn fields(metrics: &Metrics) -> Result<Vec<(String, String)>, CliError> {
         other => other.to_string(),
     };
     let map = value.as_object().cloned().unwrap_or_default();
-    let mut fields: Vec<_> = map.iter().map(|(name, value)| (name.clone(), text(value))).collect();
+    // What is a table of its own has a command of its own: `check`.
+    let is_figure = |value: &serde_json::Value| !value.is_array();
+    let figures = map.iter().filter(|(_, value)| is_figure(value));
+    let mut fields: Vec<_> = figures.map(|(name, value)| (name.clone(), text(value))).collect();
     fields.sort_by_key(|(name, _)| name != "process_id");
     Ok(fields)
 }

@@ -4,7 +4,9 @@
 
 mod arguments;
 mod bench;
+mod check;
 mod config_check;
+mod control;
 mod demo;
 mod doctor;
 mod error;
@@ -30,7 +32,7 @@ use clap::Parser;
 
 pub use error::{CliError, Exit};
 
-use arguments::{Arguments, Command, ConfigCommand};
+use arguments::{Arguments, Command, ConfigCommand, ControlCommand};
 
 /// Runs the program: a table of contents.
 pub fn run() -> ExitCode {
@@ -54,6 +56,8 @@ pub fn run() -> ExitCode {
         Command::Sql(sql) => query::run_sql(common, sql),
         Command::Metrics(metrics) => metrics::run(common, &metrics),
         Command::Trace(trace) => trace::run(common, &trace),
+        Command::Check(check) => check::run(common, &check),
+        Command::Control(ControlCommand::Fairness { name }) => control::fairness(common, &name),
         Command::Peers(peers) => peers::run(common, &peers),
         Command::Logs(logs) => logs::run(common, &logs),
         Command::Doctor(doctor) => doctor::run(common, &doctor),

@@ -24,6 +24,7 @@ use crate::engine::sql_gate::SQL_BYTES_MAX;
 use crate::failure::{Failure, FailureKind};
 use crate::leader::answer::{ChunkMessage, Footer, QuerySpec, QueryState, QueryStatus, Submitted};
 use crate::leader::desk::Asked;
+use crate::leader::fairness;
 use crate::routing::Team;
 use crate::routing::trace::Trace;
 use crate::transport::services::{ClientService, LogsAsked};
@@ -360,6 +361,29 @@ impl ClientService for Clients {
 
     fn logs(&self, asked: LogsAsked) -> Result<BoxStream<'static, Result<Vec<String>, Failure>>, Failure> {
         self.0.log.open(self.0.me(), &asked)
+    }
+
+    fn control(&self, fairness_strategy: Option<&str>) -> Result<String, Failure> {
+        let queries = &self.0;
+        let config = queries.membership.config();
+        if !queries.membership.is_leader() {
+            let leader = &config.leader().id;
+            let message = format!("{} decides nothing; {leader} is the Leader", queries.me());
+            return Err(queries.fail(FailureKind::FailedPrecondition, "NOT_THE_LEADER", message));
+        }
+        if let Some(name) = fairness_strategy {
+            let Some(strategy) = fairness::by_name(name) else {
+                let known = fairness::STRATEGIES.iter().map(|line| line.name).collect::<Vec<_>>().join(", ");
+                let shown: String = name.chars().take(64).collect();
+                let message = format!("there is no fairness strategy {shown:?}; there are {known}");
+                return Err(queries.fail(FailureKind::InvalidArgument, "STRATEGY", message));
+            };
+            queries.desk().set_fairness(strategy);
+            tracing::info!(strategy = name, "another fairness strategy is in force");
+            // What had to wait under the last one may be free to start.
+            queries.pump();
+        }
+        Ok(queries.desk().admission().strategy.to_owned())
     }
 
     fn shutdown(&self, graceful: bool) {

@@ -349,14 +349,6 @@ impl Node {
         self.queries.desk().admission()
     }
 
-    /// Another fairness strategy decides from now on, without dropping a query. False if there is none of that name.
-    pub fn set_fairness(&self, name: &str) -> bool {
-        let strategy = fairness::by_name(name);
-        let is_known = strategy.is_some();
-        strategy.into_iter().for_each(|strategy| self.queries.desk().set_fairness(strategy));
-        is_known
-    }
-
     /// What it holds. Tests damage it to see the damage found.
     pub fn store(&self) -> &Arc<Store> {
         &self.store

@@ -76,6 +76,26 @@ pub struct PartitionStatus {
     pub placed: Vec<NodeId>,
 }
 
+/// How it stands with one team at the Leader, or with the queries that name none.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct FlowMetrics {
+    /// The team, or `none`.
+    pub flow: String,
+    pub active: u32,
+    pub queued: u32,
+    /// Ever started.
+    pub admitted: u64,
+    /// Ever refused.
+    pub refused: u64,
+    /// Ever sent away from a full queue for a flow that had less of it.
+    pub displaced: u64,
+    /// Of the last 200 that started; `None` before the first.
+    pub wait_p50_us: Option<u64>,
+    pub wait_p99_us: Option<u64>,
+    /// Ever charged, in time of a core.
+    pub charged_us: u64,
+}
+
 /// A node's figures. The names of the earlier systems are kept.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Metrics {
@@ -110,4 +130,6 @@ pub struct Metrics {
     pub queries_refused: u64,
     pub scans_running: u64,
     pub uptime_ms: u64,
+    /// Every flow that a query was ever offered of, by name.
+    pub flows: Vec<FlowMetrics>,
 }

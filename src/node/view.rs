@@ -1,12 +1,13 @@
 //! Puts together what a node tells about itself and the overlay.
 
 use std::sync::atomic::Ordering;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::queries::{Queries, state_name};
-use super::status::{MemberStatus, Metrics, NodeStatus, PartitionStatus};
+use super::status::{FlowMetrics, MemberStatus, Metrics, NodeStatus, PartitionStatus};
 use crate::delivery::store::StoreCounters;
-use crate::leader::admission::AdmissionCounters;
+use crate::leader::admission::{AdmissionCounters, FlowCounters};
+use crate::leader::fairness::Flow;
 use crate::routing::NodeId;
 use crate::routing::announcements::NodeState;
 
@@ -150,5 +151,21 @@ pub fn metrics(
         queries_refused: refused,
         scans_running: queries.scans.load(Ordering::Relaxed) as u64,
         uptime_ms: (queries.clock)().as_millis() as u64,
+        flows: admission.flows.iter().map(|(flow, counters)| flow_metrics(flow, counters)).collect(),
+    }
+}
+
+fn flow_metrics(flow: &Flow, counters: &FlowCounters) -> FlowMetrics {
+    let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+    FlowMetrics {
+        flow: flow.to_string(),
+        active: counters.active as u32,
+        queued: counters.queued as u32,
+        admitted: counters.admitted,
+        refused: counters.refused,
+        displaced: counters.displaced,
+        wait_p50_us: counters.waits.p50.map(micros),
+        wait_p99_us: counters.waits.p99.map(micros),
+        charged_us: micros(counters.charged),
     }
 }

@@ -4,7 +4,7 @@ use super::convert_peer::{names, nodes};
 use super::status::malformed;
 use super::wire;
 use crate::failure::Failure;
-use crate::node::status::{MemberStatus, Metrics, NodeStatus, PartitionStatus};
+use crate::node::status::{FlowMetrics, MemberStatus, Metrics, NodeStatus, PartitionStatus};
 use crate::routing::{NodeId, Role, Team};
 
 pub(super) fn role(name: &str) -> Result<Role, Failure> {
@@ -117,6 +117,34 @@ pub(super) fn node_status_from_wire(status: wire::NodeStatus) -> Result<NodeStat
     })
 }
 
+fn flow_to_wire(flow: FlowMetrics) -> wire::FlowMetrics {
+    wire::FlowMetrics {
+        flow: flow.flow,
+        active: flow.active,
+        queued: flow.queued,
+        admitted: flow.admitted,
+        refused: flow.refused,
+        displaced: flow.displaced,
+        wait_p50_us: flow.wait_p50_us,
+        wait_p99_us: flow.wait_p99_us,
+        charged_us: flow.charged_us,
+    }
+}
+
+fn flow_from_wire(flow: wire::FlowMetrics) -> FlowMetrics {
+    FlowMetrics {
+        flow: flow.flow,
+        active: flow.active,
+        queued: flow.queued,
+        admitted: flow.admitted,
+        refused: flow.refused,
+        displaced: flow.displaced,
+        wait_p50_us: flow.wait_p50_us,
+        wait_p99_us: flow.wait_p99_us,
+        charged_us: flow.charged_us,
+    }
+}
+
 pub(super) fn metrics_to_wire(metrics: Metrics) -> wire::MetricsReply {
     wire::MetricsReply {
         process_id: metrics.process_id,
@@ -146,6 +174,7 @@ pub(super) fn metrics_to_wire(metrics: Metrics) -> wire::MetricsReply {
         queries_refused: metrics.queries_refused,
         scans_running: metrics.scans_running,
         uptime_ms: metrics.uptime_ms,
+        flows: metrics.flows.into_iter().map(flow_to_wire).collect(),
         state: metrics.state,
     }
 }
@@ -180,5 +209,6 @@ pub(super) fn metrics_from_wire(metrics: wire::MetricsReply) -> Metrics {
         queries_refused: metrics.queries_refused,
         scans_running: metrics.scans_running,
         uptime_ms: metrics.uptime_ms,
+        flows: metrics.flows.into_iter().map(flow_from_wire).collect(),
     }
 }

@@ -139,6 +139,13 @@ impl NodeConnection {
         Ok(stream.map(|reply| reply.map(|reply| reply.lines).map_err(failed)).boxed())
     }
 
+    /// Puts another fairness strategy in force, unless none is named; gives the one in force.
+    pub async fn control(&self, fairness_strategy: Option<&str>, timeout: Duration) -> Result<String, Failure> {
+        let request = wire::ControlRequest { fairness_strategy: fairness_strategy.unwrap_or_default().to_owned() };
+        let reply = self.client.clone().control(timed(request, Some(timeout))).await.map_err(failed)?;
+        Ok(reply.into_inner().fairness_strategy)
+    }
+
     /// Asks the node to end.
     pub async fn shutdown(&self, graceful: bool, timeout: Duration) -> Result<(), Failure> {
         let request = timed(wire::ShutdownRequest { graceful }, Some(timeout));

@@ -259,6 +259,12 @@ impl Overlay for ClientWire {
         Ok(Response::new(replies.boxed()))
     }
 
+    async fn control(&self, request: Request<wire::ControlRequest>) -> Result<Response<wire::ControlReply>, Status> {
+        let name = Some(request.into_inner().fairness_strategy).filter(|name| !name.is_empty());
+        let fairness_strategy = self.0.control(name.as_deref()).map_err(to_status)?;
+        Ok(Response::new(wire::ControlReply { fairness_strategy }))
+    }
+
     async fn shutdown(&self, request: Request<wire::ShutdownRequest>) -> Result<Response<wire::ShutdownReply>, Status> {
         self.0.shutdown(request.into_inner().graceful);
         Ok(Response::new(wire::ShutdownReply { status: "draining".to_owned() }))

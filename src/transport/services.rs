@@ -131,6 +131,9 @@ pub trait ClientService: Send + Sync + 'static {
     /// Lines of this node's log as they come, some at a time.
     fn logs(&self, asked: LogsAsked) -> Result<BoxStream<'static, Result<Vec<String>, Failure>>, Failure>;
 
+    /// Puts another fairness strategy in force, unless none is named; gives the one in force.
+    fn control(&self, fairness_strategy: Option<&str>) -> Result<String, Failure>;
+
     /// Begins to end the process.
     fn shutdown(&self, graceful: bool);
 }

@@ -16,7 +16,7 @@ use overlay::leader::answer::{QuerySpec, QueryState};
 use serde_json::{Value, json};
 
 use crate::asking::{range, sql};
-use crate::cluster::{Cluster, Graph, Setup, until};
+use crate::cluster::{Cluster, Graph, PATIENCE, Setup, until};
 use crate::oracle::Question;
 
 fn share(flow: &str, query: u128, weight: u32) -> Share {
@@ -137,6 +137,10 @@ async fn read_failure(client: &Client, id: QueryId) -> Failure {
     client.node().chunk(id, 0, None, None).await.expect_err("it was displaced")
 }
 
+async fn control(cluster: &Cluster, strategy: &str) -> Result<String, Failure> {
+    cluster.client().node().control(Some(strategy), PATIENCE).await
+}
+
 /// Strategies come and go while queries wait and run, and every query comes to its answer.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_strategy_is_switched_without_dropping_a_query() {
@@ -154,11 +158,12 @@ async fn a_strategy_is_switched_without_dropping_a_query() {
     drop(held);
     for name in ["weighted", "fair_queue", "fifo", "hybrid", "strict", "fair_queue"] {
         let held = hold(&cluster).await;
-        assert!(cluster.node("A").set_fairness(name));
+        assert_eq!(control(&cluster, name).await.expect("it is known"), name);
         assert_eq!(cluster.metrics().await.fairness_strategy, name);
         drop(held);
     }
-    assert!(!cluster.node("A").set_fairness("unfair"));
+    let refused = control(&cluster, "unfair").await.expect_err("there is no such strategy");
+    assert_eq!((refused.kind, refused.reason.as_str()), (FailureKind::InvalidArgument, "STRATEGY"), "{refused}");
     for answer in answers {
         let answer = answer.await.expect("no panic").expect("an answer");
         assert_eq!(answer.rows.len(), cluster.oracle.rows.len());

@@ -102,7 +102,12 @@ fn an_answer_that_breaks_off_cannot_be_taken_for_the_whole() {
     }
     assert!(!place.path("answer.csv").exists());
     partial.check(3, &["PARTIAL", "F"]);
-    assert_same(&csv_text::answer(&partial.text()), &rows_but(&place, &dates), "what was there in time");
+    // On a busy machine others may not be in time either; whoever is not is named.
+    let named = partial.stderr.lines().filter(|line| line.starts_with("missing: "));
+    let missing: Vec<String> =
+        named.flat_map(|line| line.rsplit(": ").next().unwrap_or_default().split(' ').map(str::to_owned)).collect();
+    assert!(dates.iter().all(|date| missing.contains(date)), "{partial}");
+    assert_same(&csv_text::answer(&partial.text()), &rows_but(&place, &missing), "what was there in time");
     for ended in [json, csv, arrow, table, file, partial] {
         assert!(ended.took < Duration::from_secs(30), "{ended}");
     }

@@ -58,6 +58,14 @@ fn up_shows_what_it_started_and_ends_it_in_order() {
     let figures = place.check(&["metrics", "--all", "--format", "csv"], 0, &[]);
     let ids: Vec<String> = figures.lines().map(|line| csv_text::cells(line)[0].clone()).collect();
     assert_eq!(ids, ["process_id", "A", "B", "C", "D", "E", "F"]);
+    let changed = place.check(&["control", "fairness", "weighted"], 0, &[]);
+    assert_eq!(changed, "fairness_strategy weighted (was strict), until the Leader ends\n");
+    place.run(&["control", "fairness", "unfair"]).check(2, &["there is no fairness strategy", "fair_queue"]);
+    place.check(&["query", "PM2.5", "5", "35", "--as", "pink", "-o", "pink.csv"], 0, &[]);
+    let check = place.check(&["check"], 0, &[]);
+    assert!(check.starts_with("A, leader, is ready; fairness_strategy weighted\n"), "{check}");
+    let pink = check.lines().find(|line| line.starts_with("pink")).unwrap_or_else(|| panic!("{check}"));
+    assert_eq!(pink.split_whitespace().nth(3), Some("1"), "one was admitted: {check}");
     let table = place.check(&["metrics", "--all"], 0, &[]);
     for name in ["active_requests", "forwarding_strategy", "uptime_ms"] {
         assert!(table.lines().any(|line| line.starts_with(name)), "{name}: {table}");
