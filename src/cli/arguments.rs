@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use overlay_ingest::Date;
 
+use super::bench::BenchArgs;
 use crate::delivery::chunking;
 use crate::delivery::encoding::ENCODINGS;
 use crate::leader::fairness;
@@ -76,6 +77,19 @@ pub enum Command {
     Doctor(DoctorArgs),
     /// Show every partition: date, rows, who holds it
     Partitions(ListArgs),
+    /// Put a load on the Leader and measure it: latency, throughput, refusals; `fairness` and `compare` below
+    ///
+    /// Examples:
+    ///   overlay bench --requests 400 --concurrency 20 --query "PM2.5 5 35 --limit 2000"
+    ///   overlay bench --rate 50 --duration 30 --as green=10 --as pink=100 --retry
+    ///   overlay bench --sql "SELECT parameter, count(*) FROM observations GROUP BY parameter" --raw requests.csv
+    ///   overlay bench compare logs/bench-1.json logs/bench-2.json
+    ///   overlay bench fairness
+    ///
+    /// Every answer is read to its last chunk, and its rows are counted. Exit 1 if an answer was wrong or failed;
+    /// refusals are counted apart.
+    #[command(verbatim_doc_comment)]
+    Bench(BenchArgs),
     /// Work with configuration files
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -143,7 +157,7 @@ fn fairness_help() -> String {
     family_help("Which query starts next", fairness::STRATEGIES.iter().map(|line| (line.name, line.help)))
 }
 
-fn encoding_help() -> String {
+pub fn encoding_help() -> String {
     family_help("How chunks travel", ENCODINGS.iter().map(|line| (line.name, line.help)))
 }
 
@@ -315,7 +329,7 @@ pub struct SqlArgs {
 }
 
 /// How the answer is wanted.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub struct AnswerArgs {
     /// Default: a table at a terminal, csv in a pipe, with -o what the file's name says
     #[arg(long, value_enum)]
@@ -345,7 +359,7 @@ pub struct AnswerArgs {
     pub quiet: bool,
 }
 
-fn seconds(text: &str) -> Result<f64, String> {
+pub fn seconds(text: &str) -> Result<f64, String> {
     let seconds: f64 = text.parse().map_err(|_| format!("{text:?} is not a number of seconds"))?;
     if seconds.is_finite() && seconds > 0.0 && seconds <= 1e9 {
         Ok(seconds)
@@ -354,7 +368,7 @@ fn seconds(text: &str) -> Result<f64, String> {
     }
 }
 
-fn encoding(name: &str) -> Result<&'static str, String> {
+pub fn encoding(name: &str) -> Result<&'static str, String> {
     let known = ENCODINGS.iter().map(|line| line.name);
     known
         .clone()

@@ -3,6 +3,7 @@
 //! stdout is data only. Progress, footers and errors go to stderr.
 
 mod arguments;
+mod bench;
 mod config_check;
 mod doctor;
 mod error;
@@ -55,6 +56,7 @@ pub fn run() -> ExitCode {
         Command::Logs(logs) => logs::run(common, &logs),
         Command::Doctor(doctor) => doctor::run(common, &doctor),
         Command::Partitions(partitions) => partitions::run(common, &partitions),
+        Command::Bench(bench) => bench::run(common, &bench),
         Command::Config(ConfigCommand::Check { file }) => config_check::run(common, file),
     };
     match done {
