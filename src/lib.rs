@@ -25,6 +25,9 @@
 //! places partitions on the members of their team ([`routing::placement`]), and a node that is cut off from the Leader
 //! makes a link of its own for the time being ([`routing::adoption`], `node::adopted`).
 //!
+//! A query that was refused comes back when the Leader said, within its time (`client::retry`). `overlay bench` and
+//! `overlay test` ([`cli`]) ask a running overlay from outside, as clients do, and say what its promises come to.
+//!
 //! # What always holds
 //!
 //! - An answer that ends well counts every row of the pinned manifest once, or names what is missing.

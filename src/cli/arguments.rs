@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use overlay_ingest::Date;
 
 use super::bench::BenchArgs;
+use super::system_test::TestArgs;
 use crate::delivery::chunking;
 use crate::delivery::encoding::ENCODINGS;
 use crate::leader::fairness;
@@ -90,6 +91,8 @@ pub enum Command {
     /// refusals are counted apart.
     #[command(verbatim_doc_comment)]
     Bench(BenchArgs),
+    /// Test a running Leader from outside: a request, its status, chunks, many requests at once, a cancel
+    Test(TestArgs),
     /// Work with configuration files
     #[command(subcommand)]
     Config(ConfigCommand),

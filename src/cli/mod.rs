@@ -18,6 +18,7 @@ mod place;
 mod query;
 mod spawn;
 mod status;
+mod system_test;
 mod table;
 mod target;
 mod trace;
@@ -57,6 +58,7 @@ pub fn run() -> ExitCode {
         Command::Doctor(doctor) => doctor::run(common, &doctor),
         Command::Partitions(partitions) => partitions::run(common, &partitions),
         Command::Bench(bench) => bench::run(common, &bench),
+        Command::Test(test) => system_test::run(&test),
         Command::Config(ConfigCommand::Check { file }) => config_check::run(common, file),
     };
     match done {

@@ -6,5 +6,6 @@ mod caches;
 mod doctor;
 mod faults;
 mod lifecycle;
+mod load;
 mod logs;
 mod refusals;
