@@ -32,6 +32,9 @@
 //! makes a link of its own for the time being ([`routing::adoption`], `node::adopted`). A data set that is ingested again is
 //! taken over by the nodes while they run (`node::change_over`), and queries wait until they agree (`node::settling`).
 //!
+//! A query that was refused comes back when the Leader said, within its time (`client::retry`). `overlay bench` and
+//! `overlay test` ([`cli`]) ask a running overlay from outside, as clients do, and say what its promises come to.
+//!
 //! # What always holds
 //!
 //! - An answer that ends well counts every row of the pinned manifest once, or names what is missing.

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use overlay_ingest::Date;
 
+use super::bench::BenchArgs;
+use super::system_test::TestArgs;
 use crate::delivery::chunking;
 use crate::delivery::encoding::ENCODINGS;
 use crate::engine::filter::RangeFilter;
@@ -92,26 +94,24 @@ pub enum Command {
     Doctor(DoctorArgs),
     /// Show every partition: date, rows, who holds it
     Partitions(ListArgs),
-    /// Measure this program on this machine
-    #[command(subcommand)]
-    Bench(BenchCommand),
+    /// Put a load on the Leader and measure it: latency, throughput, refusals; `fairness` and `compare` below
+    ///
+    /// Examples:
+    ///   overlay bench --requests 400 --concurrency 20 --query "PM2.5 5 35 --limit 2000"
+    ///   overlay bench --rate 50 --duration 30 --as green=10 --as pink=100 --retry
+    ///   overlay bench --sql "SELECT parameter, count(*) FROM observations GROUP BY parameter" --raw requests.csv
+    ///   overlay bench compare logs/bench-1.json logs/bench-2.json
+    ///   overlay bench fairness
+    ///
+    /// Every answer is read to its last chunk, and its rows are counted. Exit 1 if an answer was wrong or failed;
+    /// refusals are counted apart.
+    #[command(verbatim_doc_comment)]
+    Bench(BenchArgs),
+    /// Test a running Leader from outside: a request, its status, chunks, many requests at once, a cancel
+    Test(TestArgs),
     /// Work with configuration files
     #[command(subcommand)]
     Config(ConfigCommand),
-}
-
-#[derive(Debug, Subcommand)]
-pub enum BenchCommand {
-    /// Run each workload of the engine once and tell milliseconds and rows
-    ///
-    /// Everything is made anew in a temporary folder: the Parquet cache, six nodes on loopback, their client. With
-    /// --json the Parquet files stay for whoever reads the figures; the next run removes them. Compare with other
-    /// engines by benches/peers.py.
-    #[command(verbatim_doc_comment)]
-    Engine(BenchEngineArgs),
-    /// Count in a cache as a fresh process; a part of `bench engine`
-    #[command(hide = true)]
-    ColdCount(ColdCountArgs),
 }
 
 #[derive(Debug, Args)]
@@ -281,7 +281,7 @@ fn fairness_help() -> String {
     family_help("Which query starts next", fairness::STRATEGIES.iter().map(|line| (line.name, line.help)))
 }
 
-fn encoding_help() -> String {
+pub fn encoding_help() -> String {
     family_help("How chunks travel", ENCODINGS.iter().map(|line| (line.name, line.help)))
 }
 
@@ -457,7 +457,7 @@ pub struct SqlArgs {
 }
 
 /// How the answer is wanted.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub struct AnswerArgs {
     /// Default: a table at a terminal, csv in a pipe, with -o what the file's name says
     #[arg(long, value_enum)]
@@ -490,7 +490,7 @@ pub struct AnswerArgs {
     pub verbose: bool,
 }
 
-fn seconds(text: &str) -> Result<f64, String> {
+pub fn seconds(text: &str) -> Result<f64, String> {
     let seconds: f64 = text.parse().map_err(|_| format!("{text:?} is not a number of seconds"))?;
     if seconds.is_finite() && seconds > 0.0 && seconds <= 1e9 {
         Ok(seconds)
@@ -503,7 +503,7 @@ fn seconds_or_none(text: &str) -> Result<f64, String> {
     if text.parse() == Ok(0.0) { Ok(0.0) } else { seconds(text) }
 }
 
-fn encoding(name: &str) -> Result<&'static str, String> {
+pub fn encoding(name: &str) -> Result<&'static str, String> {
     let known = ENCODINGS.iter().map(|line| line.name);
     known
         .clone()

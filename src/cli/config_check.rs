@@ -25,7 +25,10 @@ pub fn run(common: &Common, file: Option<PathBuf>) -> Result<Exit, CliError> {
     }
     print!("{}", table.render());
     for (team, settings) in &config.teams {
-        println!("team {team}: {} to {}, weight {}", settings.range.from, settings.range.to, settings.weight);
+        match settings.range {
+            Some(range) => println!("team {team}: {} to {}, weight {}", range.from, range.to, settings.weight),
+            None => println!("team {team}: no days, only billed, weight {}", settings.weight),
+        }
     }
     println!("fingerprint {}", target.fingerprint);
     for warning in config.warnings() {

@@ -21,6 +21,7 @@ mod place;
 mod query;
 mod spawn;
 mod status;
+mod system_test;
 mod table;
 mod target;
 mod trace;
@@ -62,7 +63,8 @@ pub fn run() -> ExitCode {
         Command::Logs(logs) => logs::run(common, &logs),
         Command::Doctor(doctor) => doctor::run(common, &doctor),
         Command::Partitions(partitions) => partitions::run(common, &partitions),
-        Command::Bench(bench) => bench::run(&bench),
+        Command::Bench(bench) => bench::run(common, &bench),
+        Command::Test(test) => system_test::run(&test),
         Command::Config(ConfigCommand::Check { file }) => config_check::run(common, file),
     };
     match done {

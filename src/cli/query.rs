@@ -26,7 +26,13 @@ use crate::routing::Team;
 const ANSWER_GRACE: Duration = Duration::from_secs(3);
 
 /// `overlay query`.
-pub fn run_range(common: &Common, arguments: RangeArgs) -> Result<Exit, CliError> {
+pub fn run_range(common: &Common, mut arguments: RangeArgs) -> Result<Exit, CliError> {
+    let answer = std::mem::take(&mut arguments.answer);
+    run(common, range_ask(arguments)?, &answer)
+}
+
+/// The query that these arguments mean.
+pub fn range_ask(arguments: RangeArgs) -> Result<Ask, CliError> {
     if let (Some(min), Some(max)) = (arguments.min, arguments.max)
         && min > max
     {
@@ -53,7 +59,7 @@ pub fn run_range(common: &Common, arguments: RangeArgs) -> Result<Exit, CliError
         }),
         columns: arguments.columns,
     };
-    run(common, Ask::Range(filter), &arguments.answer)
+    Ok(Ask::Range(filter))
 }
 
 /// `overlay sql`.
@@ -176,7 +182,7 @@ async fn ask_leader(
     };
     tokio::pin!(overdue);
     let mut stream = tokio::select! {
-        opened = client.open(spec) => opened.map_err(|failure| shown(&failure))?,
+        opened = client.open_patiently(spec, tell_refusal) => opened.map_err(|failure| shown(&failure))?,
         _ = &mut interrupted => return Err(CliError::new(Exit::INTERRUPTED, "interrupted")),
         () = &mut overdue => return Err(no_answer(client)),
     };
@@ -223,6 +229,10 @@ async fn ask_leader(
     // Everything is here: the Leader can forget it.
     stream.cancel().await;
     close(printer, footer)
+}
+
+fn tell_refusal(failure: &Failure, pause: Duration) {
+    eprintln!("refused: {failure}; trying again in {:.1} s", pause.as_secs_f64());
 }
 
 fn no_answer(client: &Client) -> CliError {

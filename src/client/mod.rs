@@ -1,11 +1,14 @@
-//! The client: opens a query, reads its chunks in order, decodes them, acknowledges, cancels, reconnects.
+//! The client: opens a query, reads its chunks in order, decodes them, acknowledges, cancels, reconnects, and comes
+//! back when it was refused.
 //!
 //! Once it has handed out a row it never opens the query again: rows come in another order each time. A broken
 //! connection is mended by asking for the next chunk of the same query, unless the query was opened to end with its
 //! connection.
 
+mod retry;
+
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -21,6 +24,7 @@ use crate::node::status::{Metrics, NodeStatus};
 use crate::routing::trace::Trace;
 use crate::transport::connector::{SharedConnector, Tcp};
 use crate::transport::leader::NodeConnection;
+use retry::{Budget, Tries};
 
 /// How often a broken connection is mended in a row before the client gives up.
 const RECONNECTS_MAX: u32 = 3;
@@ -29,13 +33,14 @@ const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
 /// How long the last words to a Leader may take.
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A connection to one node.
+/// A connection to one node. Clones share it, and the budget of retries.
 #[derive(Clone)]
 pub struct Client {
     node: NodeConnection,
     address: String,
     /// What it calls itself. Clones are one client.
     id: Arc<str>,
+    budget: Arc<Budget>,
 }
 
 impl Client {
@@ -49,7 +54,7 @@ impl Client {
         // Without random bytes it shares a name, and so a share of its team, with others of this process.
         let number = getrandom::u64().unwrap_or_else(|_| u64::from(std::process::id()));
         let (node, address) = (NodeConnection::new(connector, address.to_owned()), address.to_owned());
-        Client { node, address, id: format!("overlay-{number:016x}").into() }
+        Client { node, address, id: format!("overlay-{number:016x}").into(), budget: Arc::default() }
     }
 
     /// What it calls itself, unlike every other client: those of a team share what the team gets.
@@ -65,6 +70,40 @@ impl Client {
     /// The calls one by one.
     pub fn node(&self) -> &NodeConnection {
         &self.node
+    }
+
+    /// The same as [`Client::open`], but a query that is refused with a hint when to come back does so, within its own
+    /// time; also one that had a place in the queue and lost it. Each wait is told before it begins; the last refusal is
+    /// the error, here or of the first read.
+    pub async fn open_patiently(
+        &self,
+        spec: QuerySpec,
+        told: impl FnMut(&Failure, Duration) + Send + 'static,
+    ) -> Result<Answer, Failure> {
+        self.budget.earn();
+        let mut patience =
+            Patience { tries: Tries::new(spec.time_left), begun: Instant::now(), spec, told: Box::new(told) };
+        let answer = self.persist(&mut patience, None).await?;
+        Ok(Answer { patience: Some(patience), ..answer })
+    }
+
+    async fn persist(&self, patience: &mut Patience, mut refused: Option<Failure>) -> Result<Answer, Failure> {
+        loop {
+            if let Some(failure) = refused {
+                let spent = patience.begun.elapsed();
+                let Some(pause) = patience.tries.pause(&failure, spent, fastrand::f64(), &self.budget) else {
+                    return Err(failure);
+                };
+                (patience.told)(&failure, pause);
+                tokio::time::sleep(pause).await;
+            }
+            let spent = patience.begun.elapsed();
+            let time_left = patience.spec.time_left.map(|left| left.saturating_sub(spent));
+            match self.open(QuerySpec { time_left, ..patience.spec.clone() }).await {
+                Ok(answer) => return Ok(answer),
+                Err(failure) => refused = Some(failure),
+            }
+        }
     }
 
     /// Opens a query and begins to read its answer.
@@ -86,6 +125,7 @@ impl Client {
             footer: None,
             resumable,
             reconnects: 0,
+            patience: None,
         })
     }
 
@@ -105,6 +145,23 @@ impl Client {
     }
 }
 
+/// What a message of an answer brought, to one who only counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counted {
+    pub chunks: u64,
+    pub rows: u64,
+    /// Of encoded rows.
+    pub bytes: u64,
+}
+
+/// A query that comes back when it is refused.
+struct Patience {
+    spec: QuerySpec,
+    begun: Instant,
+    tries: Tries,
+    told: Box<dyn FnMut(&Failure, Duration) + Send>,
+}
+
 /// An answer that is being read.
 pub struct Answer {
     client: Client,
@@ -119,6 +176,8 @@ pub struct Answer {
     footer: Option<Footer>,
     resumable: bool,
     reconnects: u32,
+    /// Until the first message has come.
+    patience: Option<Patience>,
 }
 
 impl Answer {
@@ -148,23 +207,9 @@ impl Answer {
             if let Some(batch) = self.decoded.pop() {
                 return Some(Ok(batch));
             }
-            if self.footer.is_some() {
-                self.messages = None;
-                return None;
-            }
-            let message = match &mut self.messages {
-                Some(messages) => messages.next().await,
-                None => return None,
-            };
-            let taken = match message {
-                Some(Ok(message)) => self.take(message),
-                Some(Err(failure)) if failure.kind == FailureKind::Unavailable => self.reconnect(failure).await,
-                Some(Err(failure)) => Err(failure),
-                None => Err(Failure::new(
-                    FailureKind::DataLoss,
-                    "NO_FOOTER",
-                    "the answer broke off: it ended without its footer",
-                )),
+            let taken = match self.next_message().await? {
+                Ok(message) => self.decode(&message),
+                Err(failure) => Err(failure),
             };
             if let Err(failure) = taken {
                 self.messages = None;
@@ -173,8 +218,50 @@ impl Answer {
         }
     }
 
-    fn take(&mut self, message: ChunkMessage) -> Result<(), Failure> {
+    /// The next message, checked like any other but not decoded: for who measures the overlay and not the client. Not
+    /// to be mixed with [`Answer::next`].
+    pub async fn count_next(&mut self) -> Option<Result<Counted, Failure>> {
+        let counted = self.next_message().await?.map(|message| Counted {
+            chunks: message.chunks.len() as u64,
+            rows: message.chunks.iter().map(|chunk| chunk.rows).sum(),
+            bytes: message.data.len() as u64,
+        });
+        if counted.is_err() {
+            self.messages = None;
+        }
+        Some(counted)
+    }
+
+    /// The next message that is whole and in its place; mends the connection as often as it may.
+    async fn next_message(&mut self) -> Option<Result<ChunkMessage, Failure>> {
+        loop {
+            if self.footer.is_some() {
+                self.messages = None;
+                return None;
+            }
+            let failure = match self.messages.as_mut()?.next().await {
+                Some(Ok(message)) => return Some(self.take(&message).map(|()| message)),
+                Some(Err(failure)) => failure,
+                None => Failure::new(
+                    FailureKind::DataLoss,
+                    "NO_FOOTER",
+                    "the answer broke off: it ended without its footer",
+                ),
+            };
+            let mended = match failure.kind {
+                FailureKind::Unavailable => self.reconnect(failure).await,
+                FailureKind::ResourceExhausted => self.come_back(failure).await,
+                _ => Err(failure),
+            };
+            if let Err(failure) = mended {
+                return Some(Err(failure));
+            }
+        }
+    }
+
+    fn take(&mut self, message: &ChunkMessage) -> Result<(), Failure> {
         self.reconnects = 0;
+        self.patience = None;
         let damaged = |what: String| Failure::new(FailureKind::DataLoss, "DAMAGED", what);
         if checksum(&message.data) != message.checksum {
             return Err(damaged("a message of the answer is damaged: its checksum does not fit".into()));
@@ -189,14 +276,27 @@ impl Answer {
             }
             self.next_index += 1;
         }
+        self.partial |= message.partial;
+        self.footer.clone_from(&message.footer);
+        Ok(())
+    }
+
+    fn decode(&mut self, message: &ChunkMessage) -> Result<(), Failure> {
+        let damaged = |what: String| Failure::new(FailureKind::DataLoss, "DAMAGED", what);
         if !message.chunks.is_empty() {
             let schema = self.schema.as_ref().ok_or_else(|| damaged("the answer has no schema".into()))?;
             let batches = self.encoding.decode(&message.data, &message.chunks, schema);
             self.decoded = batches.map_err(|error| damaged(error.to_string()))?;
             self.decoded.reverse();
         }
-        self.partial |= message.partial;
-        self.footer = message.footer;
+        Ok(())
+    }
+
+    /// The query lost its place before anything of it was read.
+    async fn come_back(&mut self, failure: Failure) -> Result<(), Failure> {
+        let Some(mut patience) = self.patience.take() else { return Err(failure) };
+        let answer = self.client.persist(&mut patience, Some(failure)).await?;
+        *self = Answer { patience: Some(patience), ..answer };
         Ok(())
     }
 

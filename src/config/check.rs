@@ -24,7 +24,7 @@ pub(super) fn check(draft: &Draft, problems: &Problems) {
         check_addresses(processes, problems);
         check_neighbors(processes, problems);
         if let Some(teams) = &draft.teams {
-            check_teams(teams.keys().collect(), processes, problems);
+            check_teams(teams, processes, problems);
         }
     }
 }
@@ -34,7 +34,7 @@ fn check_dates(teams: &BTreeMap<Team, Option<TeamConfig>>, problems: &Problems) 
         problems.add("teams", Wrong::new("there must be at least one team"));
     }
     let ranges: Vec<(&Team, DateRange)> =
-        teams.iter().filter_map(|(name, team)| Some((name, team.as_ref()?.range))).collect();
+        teams.iter().filter_map(|(name, team)| Some((name, team.as_ref()?.range?))).collect();
     for (i, (team, range)) in ranges.iter().enumerate() {
         for (earlier, other) in &ranges[..i] {
             if range.overlaps(other) {
@@ -132,7 +132,11 @@ fn check_neighbors(processes: &Processes, problems: &Problems) {
     }
 }
 
-fn check_teams(teams: BTreeSet<&Team>, processes: &Processes, problems: &Problems) {
+fn check_teams(teams: &BTreeMap<Team, Option<TeamConfig>>, processes: &Processes, problems: &Problems) {
+    let has_no_days = |team: &Team| teams.get(team).is_some_and(|read| read.is_some_and(|read| read.range.is_none()));
+    let has_days = |read: &Option<TeamConfig>| read.is_some_and(|read| read.range.is_some());
+    let with_days: Vec<&Team> = teams.iter().filter(|(_, read)| has_days(read)).map(|(team, _)| team).collect();
+    let teams: BTreeSet<&Team> = teams.keys().collect();
     let names: Vec<&str> = teams.iter().map(|team| team.as_str()).collect();
     let mut team_leaders: BTreeMap<&Team, &NodeId> = BTreeMap::new();
     let mut held: BTreeSet<&Team> = BTreeSet::new();
@@ -140,6 +144,10 @@ fn check_teams(teams: BTreeSet<&Team>, processes: &Processes, problems: &Problem
         let Some(team) = &draft.team else { continue };
         if !teams.contains(team) {
             let wrong = Wrong::new(format!("there is no team {team}")).hint(suggestion(team.as_str(), &names));
+            problems.add(format!("processes.{id}.team"), wrong);
+        }
+        if has_no_days(team) {
+            let wrong = Wrong::new(format!("team {team} has no days")).hint(format!("give teams.{team} from and to"));
             problems.add(format!("processes.{id}.team"), wrong);
         }
         if draft.holds_data != Some(false) {
@@ -154,7 +162,7 @@ fn check_teams(teams: BTreeSet<&Team>, processes: &Processes, problems: &Problem
     }
     // A process that could not be read may be the one that holds the team's data.
     let all_read = processes.values().all(|draft| draft.team.is_some());
-    for team in teams.iter().filter(|team| all_read && !held.contains(**team)) {
+    for team in with_days.into_iter().filter(|team| all_read && !held.contains(*team)) {
         let wrong = Wrong::new("no process of the team holds data").hint("its days could never be answered");
         problems.add(format!("teams.{team}"), wrong);
     }

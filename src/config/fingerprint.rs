@@ -2,7 +2,7 @@
 //! mismatch is refused with the keys that differ, which says where to look without sending the file. What a node
 //! keeps on disk is kept per fingerprint, so state of another cluster is never taken for its own.
 //!
-//! Not in it: paths, addresses, limits, strategies and weights, which may differ from host to host.
+//! Not in it: paths, addresses, limits, strategies, weights and teams without days, which may differ from host to host.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -29,8 +29,8 @@ impl Fingerprint {
         add("schema".into(), schema);
         add("dataset.name".into(), &config.dataset.name);
         add("dataset.table".into(), &config.dataset.table);
-        for (name, team) in &config.teams {
-            add(format!("teams.{name}"), &format!("{}..{}", team.range.from, team.range.to));
+        for (name, range) in config.team_ranges() {
+            add(format!("teams.{name}"), &format!("{}..{}", range.from, range.to));
         }
         let replicas = match config.replicas {
             Replicas::Count(count) => count.to_string(),

@@ -3,7 +3,7 @@
 //! machine; whether they are as described shows when a node starts.
 //!
 //! Invariant: a `Config` that exists is sound. Every id it mentions exists, links are listed at both ends and connect
-//! all processes, there is one Leader, each day belongs to at most one team, and each team has somebody who holds data.
+//! all processes, there is one Leader, each day belongs to at most one team, and each team with days has somebody who holds data.
 
 mod check;
 mod error;
@@ -83,11 +83,11 @@ pub struct DatasetConfig {
     pub table: String,
 }
 
-/// A team owns a range of days.
+/// A team owns a range of days, or none: then queries are only billed to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TeamConfig {
-    /// Both ends included; disjoint from every other team's.
-    pub range: DateRange,
+    /// Both ends included; disjoint from every other team's. `None` for a team without processes.
+    pub range: Option<DateRange>,
     /// Its share of the nodes where teams compete, 1 to 1000, relative to the other teams; default 1.
     pub weight: u32,
 }
@@ -217,7 +217,7 @@ impl Config {
 
     /// The team that owns the day; `None` if no team does.
     pub fn team_of_date(&self, date: Date) -> Option<&Team> {
-        self.teams.iter().find(|(_, team)| team.range.contains(date)).map(|(name, _)| name)
+        self.teams.iter().find(|(_, team)| team.range.is_some_and(|range| range.contains(date))).map(|(name, _)| name)
     }
 
     /// The processes of a team that hold data, by id.
@@ -232,9 +232,9 @@ impl Config {
         holding.map(|process| (process.id.clone(), process.team.clone())).collect()
     }
 
-    /// The days of each team.
+    /// The days of each team that has some.
     pub fn team_ranges(&self) -> BTreeMap<Team, DateRange> {
-        self.teams.iter().map(|(name, team)| (name.clone(), team.range)).collect()
+        self.teams.iter().filter_map(|(name, team)| Some((name.clone(), team.range?))).collect()
     }
 
     /// What is allowed but probably not meant, one line each.
@@ -245,7 +245,7 @@ impl Config {
         if !self.strategies.async_forwarding && strategy.in_flight(false) == strategy.in_flight(true) {
             warnings.push(format!("strategies.async_forwarding: false has no effect with {name}"));
         }
-        for team in self.teams.keys() {
+        for team in self.team_ranges().keys() {
             let members = self.data_members(team).len();
             if let Replicas::Count(count) = self.replicas
                 && count as usize > members

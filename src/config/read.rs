@@ -106,17 +106,26 @@ fn read_teams(section: Section, problems: &Problems) -> BTreeMap<Team, Option<Te
 }
 
 fn read_team(section: Section, problems: &Problems) -> Option<TeamConfig> {
+    let weight = section.or("weight", 1, whole_u32(1, 1000));
+    let range = if section.has("from") || section.has("to") { Some(read_days(&section, problems)) } else { None };
+    section.close();
+    match range {
+        Some(read) => Some(TeamConfig { range: Some(read?), weight: weight? }),
+        None => Some(TeamConfig { range: None, weight: weight? }),
+    }
+}
+
+/// The days of a team that has some: one end alone is a mistake.
+fn read_days(section: &Section, problems: &Problems) -> Option<DateRange> {
     let from = section.required("from", date);
     let to = section.required("to", date);
-    let weight = section.or("weight", 1, whole_u32(1, 1000));
-    let path = section.path_of("to");
-    section.close();
     let range = DateRange { from: from?, to: to? };
     if range.from > range.to {
-        problems.add(path, Wrong::new(format!("must not be before from (is {} < {})", range.to, range.from)));
+        let wrong = Wrong::new(format!("must not be before from (is {} < {})", range.to, range.from));
+        problems.add(section.path_of("to"), wrong);
         return None;
     }
-    Some(TeamConfig { range, weight: weight? })
+    Some(range)
 }
 
 fn read_strategies(section: Section, chunk_rows_max: u32) -> Option<StrategyConfig> {

@@ -122,8 +122,16 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// Whether a key is written, whatever its value.
+    pub(super) fn has(&self, key: &'static str) -> bool {
+        self.find(key).is_some()
+    }
+
     fn find(&self, key: &'static str) -> Option<&'a Tree> {
-        self.asked.borrow_mut().push(key);
+        let mut asked = self.asked.borrow_mut();
+        if !asked.contains(&key) {
+            asked.push(key);
+        }
         self.entries.iter().find(|(name, _)| name == key).map(|(_, tree)| tree)
     }
 }

@@ -79,9 +79,37 @@ fn teams_own_their_days_and_members() {
     assert_eq!(config.data_members(&"pink".into()), ["D", "E", "F"].map(NodeId::from));
     let held: String = config.all_data_members().iter().map(|(id, team)| format!("{id}={team} ")).collect();
     assert_eq!(held, "B=green C=green D=pink E=pink F=pink ");
-    assert_eq!(config.team_ranges()[&"pink".into()], config.teams[&"pink".into()].range);
+    assert_eq!(Some(config.team_ranges()[&"pink".into()]), config.teams[&"pink".into()].range);
     assert_eq!(config.process(&"E".into()).unwrap().role, Role::TeamLeader);
     assert!(config.process(&"X".into()).is_none());
+}
+
+#[test]
+fn a_team_without_days_is_only_billed() {
+    let billed =
+        |team: &str| Config::parse(ONE_HOST.replacen(r#""teams": {"#, &format!(r#""teams": {{ {team},"#), 1), "f");
+    let config = billed(r#""guests": { "weight": 3 }"#).unwrap();
+    let guests = config.teams[&"guests".into()];
+    assert_eq!((guests.range, guests.weight), (None, 3));
+    assert_eq!(config.team_ranges().len(), 2, "it owns nothing");
+    assert!(!config.warnings().iter().any(|warning| warning.contains("guests")), "and nobody need hold it");
+    let of = |config: &Config| Fingerprint::of(config, 1, 1, "schema");
+    assert_eq!(of(&config), of(&load("one_host.json")), "hosts may differ on it");
+    check(r#""teams": {"#, r#""teams": { "guests": { "from": "20300101" },"#, "teams.guests.to", "is missing");
+    check(
+        r#""teams": {"#,
+        r#""teams": { "guests": { "form": "20300101" },"#,
+        "teams.guests.form",
+        "did you mean from?",
+    );
+    let text = ONE_HOST.replacen(r#""teams": {"#, r#""teams": { "guests": {},"#, 1);
+    let moved = text.replacen(
+        r#""id": "F", "role": "worker", "team": "pink""#,
+        r#""id": "F", "role": "worker", "team": "guests""#,
+        1,
+    );
+    let told = Config::parse(moved, "f").unwrap_err().to_string();
+    assert!(told.contains("processes.F.team: team guests has no days; give teams.guests from and to"), "{told}");
 }
 
 #[test]

@@ -60,9 +60,9 @@ impl LocalOverlay {
         let store = Arc::new(Store::default());
         let mut partitions = Vec::new();
         let mut remark = None;
-        for (team, settings) in &config.teams {
+        for (team, range) in &config.team_ranges() {
             let data_error = |source| NodeError::Data { team: team.to_string(), source };
-            let data = LocalData::open(&config.dataset, settings.range).map_err(data_error)?;
+            let data = LocalData::open(&config.dataset, *range).map_err(data_error)?;
             remark = remark.or(data.source().remark(&config.dataset));
             let load = |known: &KnownPartition| {
                 let Some(partition) = data.load(&known.id)? else { return Ok(None) };

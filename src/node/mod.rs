@@ -464,7 +464,7 @@ fn thread_budget(config: &Config) -> usize {
 }
 
 async fn open_data(config: &Arc<Config>, team: &crate::routing::Team) -> Result<LocalData, NodeError> {
-    let range = config.teams.get(team).map(|team| team.range);
+    let range = config.teams.get(team).and_then(|team| team.range);
     let (config, team_name) = (Arc::clone(config), team.to_string());
     let opened = tokio::task::spawn_blocking(move || match range {
         Some(range) => LocalData::open(&config.dataset, range),

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 /// Makes a command start in a group of its own, so that Ctrl-C at the terminal reaches only the parent, which then
 /// ends the child in order.
@@ -88,6 +89,30 @@ pub fn kill(pid: u32) -> io::Result<()> {
     }
 }
 
+/// The bytes of memory that a process has resident, where the system tells: on Linux.
+pub fn resident_bytes(pid: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kibibytes.checked_mul(1024)
+}
+
+/// The processor time that a process has taken, all its threads together, where the system tells: on Linux, in steps
+/// of 10 ms.
+pub fn cpu_time(pid: u32) -> Option<Duration> {
+    cpu_time_of(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+fn cpu_time_of(stat: &str) -> Option<Duration> {
+    // The name in brackets may hold anything; user and system time are the 12th and 13th field behind it, in
+    // hundredths of a second on every Linux.
+    let (_, fields) = stat.rsplit_once(')')?;
+    let mut fields = fields.split_whitespace().skip(11);
+    let user: u32 = fields.next()?.parse().ok()?;
+    let system: u32 = fields.next()?.parse().ok()?;
+    Duration::from_millis(10).checked_mul(user.checked_add(system)?)
+}
+
 /// Which file an open file is, whatever it is called by now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileIdentity {
@@ -134,18 +159,24 @@ pub fn disk_space(path: &Path) -> io::Result<Option<DiskSpace>> {
     }
 }
 
-/// The bytes of memory that a process has resident, where the system tells: on Linux.
-pub fn resident_bytes(pid: u32) -> Option<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    kibibytes.checked_mul(1024)
-}
-
 /// Gives memory that was freed back to the system, for the end of a burst of work. Does nothing where the program runs
 /// with another allocator than ours.
 #[allow(unsafe_code)]
 pub fn give_back_memory() {
     // SAFETY: the function takes no pointer and may be called by any thread at any time; it frees only what nobody holds.
     unsafe { libmimalloc_sys::mi_collect(true) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn processor_time_is_found_behind_any_name() {
+        let stat = "42 (a (strange) name) S 1 2 3 4 5 6 7 8 9 10 150 50 0 0 20 0 9 0 77 1 2";
+        assert_eq!(cpu_time_of(stat), Some(Duration::from_secs(2)));
+        for text in ["", "42 (name", "42 (name) S 1 2", "42 (name) S 1 2 3 4 5 6 7 8 9 10 x 50"] {
+            assert_eq!(cpu_time_of(text), None, "{text:?}");
+        }
+    }
 }

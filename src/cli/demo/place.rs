@@ -306,7 +306,7 @@ mod tests {
         let path = folder.path().join(CONFIG);
         fs::write(&path, config_text(folder.path())).unwrap();
         let config = Config::load(&path).unwrap();
-        let teams: Vec<DateRange> = config.teams.values().map(|team| team.range).collect();
+        let teams: Vec<DateRange> = config.teams.values().filter_map(|team| team.range).collect();
         assert!(config.processes.values().all(|process| process.port == 0));
         assert!(config.state_dir.starts_with(folder.path()) && config.dataset.root.starts_with(folder.path()));
         // Whatever the number of days, both teams have some, and none is outside.

@@ -18,7 +18,8 @@ pub fn data(config: &Config, local: &[NodeId], flag: &str) -> Vec<Finding> {
     let members = |team: &Team| -> Vec<NodeId> {
         config.data_members(team).into_iter().filter(|id| local.contains(id)).collect()
     };
-    let teams = config.teams.iter().map(|(team, settings)| (team, settings.range, members(team)));
+    let ranges = config.team_ranges();
+    let teams = ranges.iter().map(|(team, range)| (team, *range, members(team)));
     let here = teams.filter(|(_, _, members)| !members.is_empty());
     here.flat_map(|(team, range, members)| of_team(config, team, range, &members, flag)).collect()
 }

@@ -9,6 +9,7 @@ mod doctor;
 mod faults;
 mod leader_killed;
 mod lifecycle;
+mod load;
 mod logs;
 mod refusals;
 mod unread;

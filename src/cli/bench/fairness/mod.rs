@@ -1,0 +1,352 @@
+//! `overlay bench fairness`: the promises of the Leader's control, measured from outside, and first come first served
+//! beside them.
+//!
+//! It decides which nodes are measured with which strategy, in which order, and prints what came of it. Each strategy
+//! gets fresh nodes on the same generated data and its own peak, which the loads are multiples of. What a scenario is,
+//! [`scenarios`] says; what a figure means, [`measures`]; what is to be reached, [`goals`].
+//!
+//! Nothing is hidden: a scenario that could not be run has no figure, one that missed its goal prints it, and the load
+//! generator's own part of the machine stands below the table, because it runs on the same cores.
+
+mod cancel;
+mod data;
+mod goals;
+mod measures;
+mod nodes;
+mod scenarios;
+mod shares;
+#[cfg(test)]
+mod simulated;
+mod slow_reader;
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use serde_json::{Map, Value, json};
+
+use super::load::Board;
+use super::load::generator::{self, Run};
+use super::load::machine::{self, CpuMeter};
+use super::load::record::{self, Record};
+use super::load::request::{Manner, Question, send};
+use super::load::{about, rows_as_text};
+use crate::cli::error::{CliError, Exit};
+use crate::client::Client;
+use crate::engine::session::Ask;
+use crate::leader::fairness;
+use crate::node::os;
+use data::Place;
+use goals::{Measured, Memory};
+use measures::{Costs, Runs};
+use nodes::{Nodes, Shape, Strategy};
+use scenarios::{Lengths, Scenarios};
+
+/// How the run with six processes is told from that with one.
+const SIX: &str = "-six";
+/// The strategy that the others are compared with.
+const FIFO: &str = "fifo";
+/// Different small queries, so that no single answer is remembered.
+const SMALLS: usize = 16;
+
+#[derive(Debug, Args)]
+pub struct FairnessArgs {
+    /// One JSON object instead of the table
+    #[arg(long)]
+    pub json: bool,
+    /// Write every request to this file, as CSV: run, team, kind, due, start and end in microseconds, rows, status …
+    #[arg(long, value_name = "FILE")]
+    pub raw: Option<PathBuf>,
+    /// Measure nothing: compute the figures again from a file that --raw wrote
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["raw", "quick", "six", "strategy", "sites", "parameter"])]
+    pub from: Option<PathBuf>,
+    /// Half the time, for a first look
+    #[arg(long)]
+    pub quick: bool,
+    /// Measure the six processes of configs/one_host.json as well
+    #[arg(long)]
+    pub six: bool,
+    /// The strategy that is measured; default: fair_queue where there is one, else strict
+    #[arg(long, value_name = "NAME")]
+    pub strategy: Option<String>,
+    /// Sites of the generated data set: more make scans longer
+    #[arg(long, value_name = "N", default_value_t = 600)]
+    pub sites: u32,
+    /// The parameter that scans ask for
+    #[arg(long, value_name = "NAME", default_value = "OZONE")]
+    pub parameter: String,
+    /// Random numbers of data, arrivals and cancels
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+}
+
+/// What came of one strategy on one shape of nodes.
+struct Outcome {
+    label: String,
+    records: Vec<Record>,
+    memory: Option<Memory>,
+    /// Cores that generator and nodes had on average.
+    cores_used: Option<(f64, f64)>,
+}
+
+/// Measures, or computes again.
+pub fn run(arguments: &FairnessArgs) -> Result<Exit, CliError> {
+    if let Some(path) = &arguments.from {
+        return again(path, arguments.json);
+    }
+    // One thread: the generator is to have as little of the machine as it can.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| CliError::caused(Exit::FAILED, "the program cannot start", &error))?;
+    runtime.block_on(async {
+        tokio::select! {
+            done = measure(arguments) => done,
+            // Dropping what runs ends the nodes and removes the folder.
+            _ = os::asked_to_end() => Err(CliError::new(Exit::INTERRUPTED, "interrupted")),
+        }
+    })
+}
+
+async fn measure(arguments: &FairnessArgs) -> Result<Exit, CliError> {
+    let begun = Instant::now();
+    let name = arguments.strategy.as_deref().unwrap_or(match fairness::by_name("fair_queue") {
+        Some(_) => "fair_queue",
+        None => "strict",
+    });
+    let (ours, fifo) = (Strategy::named(name)?, Strategy::fifo());
+    let place = Place::new()?;
+    eprintln!("generating data …");
+    let rows = data::make(&place, arguments.sites, arguments.seed)?;
+    let first = one(arguments, &place, Shape::Embedded, &ours, &ours.label).await?;
+    let beside = if ours.label == fifo.label {
+        None
+    } else {
+        Some(one(arguments, &place, Shape::Embedded, &fifo, &fifo.label).await?)
+    };
+    let six = if arguments.six {
+        Some(one(arguments, &place, Shape::Six, &ours, &format!("{}{SIX}", ours.label)).await?)
+    } else {
+        None
+    };
+    drop(place);
+
+    let outcomes: Vec<Outcome> = [Some(first), beside, six].into_iter().flatten().collect();
+    let (costs, columns) = columns(&outcomes)?;
+    let mut about = about(arguments.seed);
+    about.insert("strategy".to_owned(), json!(ours.told()));
+    about.insert("fifo".to_owned(), json!(fifo.told()));
+    about.insert("rows".to_owned(), json!(rows));
+    about.insert("sites".to_owned(), json!(arguments.sites));
+    about.insert("seconds".to_owned(), json!(begun.elapsed().as_secs_f64()));
+    about.insert("quick".to_owned(), json!(arguments.quick));
+    if let Some(path) = &arguments.raw {
+        write_raw(path, &outcomes)?;
+    }
+    print(arguments.json, &columns, costs, &outcomes, about);
+    Ok(Exit::OK)
+}
+
+/// The figures of requests that were written down earlier. What the nodes' memory was, no request tells.
+fn again(path: &Path, json: bool) -> Result<Exit, CliError> {
+    let text = std::fs::read_to_string(path);
+    let text =
+        text.map_err(|error| CliError::caused(Exit::USAGE, format!("{} cannot be read", path.display()), &error))?;
+    let records = record::read(&text).map_err(|why| {
+        CliError::new(Exit::USAGE, format!("{}: {why}", path.display())).hint("such files are written by --raw")
+    })?;
+    let outcomes = outcomes_of(records);
+    let (costs, columns) = columns(&outcomes)?;
+    print(json, &columns, costs, &outcomes, Map::new());
+    Ok(Exit::OK)
+}
+
+/// The records by the strategy in the names of their runs, in the order of the file.
+fn outcomes_of(records: Vec<Record>) -> Vec<Outcome> {
+    let mut outcomes: Vec<Outcome> = Vec::new();
+    for record in records {
+        let label = record.run.split('/').next().unwrap_or_default();
+        match outcomes.iter_mut().find(|outcome| outcome.label == label) {
+            Some(outcome) => outcome.records.push(record),
+            None => {
+                let label = label.to_owned();
+                outcomes.push(Outcome { label, records: vec![record], memory: None, cores_used: None });
+            }
+        }
+    }
+    outcomes
+}
+
+/// The figures of each strategy, the measured one first, and its costs.
+fn columns(outcomes: &[Outcome]) -> Result<(Costs, Vec<(String, Measured)>), CliError> {
+    let costs = |outcome: &Outcome| {
+        let found = Runs::of(&outcome.label, &outcome.records).costs();
+        found.ok_or_else(|| CliError::new(Exit::FAILED, format!("{}: no query was answered", outcome.label)))
+    };
+    let first = outcomes.first().ok_or_else(|| CliError::new(Exit::USAGE, "there is no request"))?;
+    let our_costs = costs(first)?;
+    let fifo = outcomes.iter().find(|outcome| outcome.label == FIFO);
+    let fifo_goodput = fifo.and_then(|fifo| Runs::of(&fifo.label, &fifo.records).goodput(our_costs));
+    let mut columns = Vec::new();
+    for outcome in outcomes {
+        // Strategies on the same nodes are judged with the same costs; six processes have their own, and no FIFO.
+        let is_six = outcome.label.ends_with(SIX);
+        let (costs, fifo_goodput) = if is_six { (costs(outcome)?, None) } else { (our_costs, fifo_goodput) };
+        let runs = Runs::of(&outcome.label, &outcome.records);
+        columns.push((outcome.label.clone(), Measured::of(&runs, costs, fifo_goodput, outcome.memory)));
+    }
+    Ok((our_costs, columns))
+}
+
+fn print(json: bool, columns: &[(String, Measured)], costs: Costs, outcomes: &[Outcome], about: Map<String, Value>) {
+    if json {
+        println!("{}", as_json(columns, costs, outcomes, about));
+    } else {
+        print_table(columns, costs, outcomes, &about);
+    }
+}
+
+/// Every scenario with one strategy on fresh nodes.
+async fn one(
+    arguments: &FairnessArgs,
+    place: &Place,
+    shape: Shape,
+    strategy: &Strategy,
+    label: &str,
+) -> Result<Outcome, CliError> {
+    let nodes = Nodes::start(place, shape, strategy, label).await?;
+    let meter = CpuMeter::start(nodes.pids());
+    let (scan, smalls) = questions(&nodes.leader, &arguments.parameter).await?;
+    let lengths = if arguments.quick { Lengths::QUICK } else { Lengths::FULL };
+    let scenarios = Scenarios { label: label.to_owned(), scan, smalls, lengths, seed: arguments.seed };
+    let mut records = Vec::new();
+    records.extend(play(&nodes, scenarios.peak_scan()).await);
+    records.extend(play(&nodes, scenarios.peak_small()).await);
+    let costs = Runs::of(label, &records)
+        .costs()
+        .ok_or_else(|| CliError::new(Exit::FAILED, format!("{label}: no query was answered")))?;
+    for run in [
+        scenarios.alone(costs),
+        scenarios.equal("equal_10x", 10.0, costs),
+        scenarios.equal("equal_100x", 100.0, costs),
+        scenarios.weights(costs),
+        scenarios.overload(costs),
+        scenarios.others("slow_reader_without", costs),
+    ] {
+        records.extend(play(&nodes, run).await);
+    }
+    let (found, memory) = slow_reader::beside(&nodes, play(&nodes, scenarios.others("slow_reader", costs))).await;
+    records.extend(found);
+    let cores_used = meter.cores_used();
+    // What was opened in the last moment of a run, and never read, is a result that stays until it is abandoned. Cancels
+    // are to find nothing of others.
+    drop(nodes);
+    let nodes = Nodes::start(place, shape, strategy, &format!("{label}-cancel")).await?;
+    eprintln!("{label}/cancel …");
+    let scan_time = Duration::from_secs_f64(costs.scan);
+    records.extend(cancel::run(&nodes, &scenarios, lengths.cancels, scan_time).await);
+    Ok(Outcome { label: label.to_owned(), records, memory, cores_used })
+}
+
+async fn play(nodes: &Nodes, run: Run) -> Vec<Record> {
+    eprintln!("{} …", run.name);
+    let board = Board::default();
+    let records = generator::run(&run, &nodes.leader, &board).await;
+    for ((status, words), count) in &board.look().failures {
+        // Refusals belong to most scenarios; the rest should be seen.
+        if *status != "refused" && *status != "expired" {
+            eprintln!("  {count} {status}: {words}");
+        }
+    }
+    settle(nodes).await;
+    records
+}
+
+/// Waits until nothing of a run is left, so that the next one begins on idle nodes.
+async fn settle(nodes: &Nodes) {
+    const SETTLE_MAX: Duration = Duration::from_secs(5);
+    let begun = Instant::now();
+    let client = Client::new(&nodes.leader);
+    while begun.elapsed() < SETTLE_MAX {
+        let idle = client.metrics(Duration::from_secs(1)).await;
+        if idle.is_ok_and(|metrics| metrics.active_requests == 0 && metrics.queue_size == 0) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// The queries, with the row counts that were asked for first.
+async fn questions(leader: &str, parameter: &str) -> Result<(Arc<Question>, Vec<Arc<Question>>), CliError> {
+    let client = Client::new(leader);
+    let points = Ask::Sql(format!(
+        "SELECT full_aqs_id, parameter, utc FROM observations WHERE parameter = 'PM2.5' LIMIT {SMALLS}"
+    ));
+    let points = rows_as_text(&client, points).await?;
+    let smalls = points.iter().filter_map(|row| match &row[..] {
+        [site, parameter, utc] => Some(data::point(site, parameter, utc)),
+        _ => None,
+    });
+    let mut counted = Vec::new();
+    for mut question in std::iter::once(data::scan(parameter)).chain(smalls) {
+        let manner = Manner { deadline: Duration::from_secs(60), retry: true, encoding: "arrow_ipc" };
+        let sent = send(&client, &question, None, manner).await;
+        if sent.status != record::Status::Ok || sent.rows == 0 {
+            let why = sent.why.unwrap_or_else(|| "it has no rows".to_owned());
+            return Err(CliError::new(
+                Exit::FAILED,
+                format!("the query {:?} cannot be measured: {why}", question.name),
+            ));
+        }
+        question.expected = Some(sent.rows);
+        counted.push(Arc::new(question));
+    }
+    let smalls = counted.split_off(1);
+    let scan = counted.pop().filter(|_| !smalls.is_empty());
+    let scan = scan.ok_or_else(|| CliError::new(Exit::FAILED, "the generated data have no row to point at"))?;
+    Ok((scan, smalls))
+}
+
+fn write_raw(path: &Path, outcomes: &[Outcome]) -> Result<(), CliError> {
+    let records: Vec<Record> = outcomes.iter().flat_map(|outcome| outcome.records.iter().cloned()).collect();
+    let written = std::fs::File::create(path).and_then(|file| record::write(&records, file));
+    written.map_err(|error| CliError::caused(Exit::FAILED, format!("{} cannot be written", path.display()), &error))
+}
+
+/// The keys of the first column at the top; the others below their own names.
+fn as_json(columns: &[(String, Measured)], costs: Costs, outcomes: &[Outcome], about: Map<String, Value>) -> String {
+    let mut object = columns[0].1.json();
+    for (label, measured) in &columns[1..] {
+        let key = if label.ends_with(SIX) { "six" } else { label };
+        object.insert(key.to_owned(), Value::Object(measured.json()));
+    }
+    object.insert("peak".to_owned(), json!({ "scans_s": 1.0 / costs.scan, "smalls_s": 1.0 / costs.small }));
+    let used = outcomes.iter().filter_map(|outcome| {
+        let (generator, nodes) = outcome.cores_used?;
+        Some((outcome.label.clone(), json!({ "generator": generator, "nodes": nodes })))
+    });
+    object.insert("cores_used".to_owned(), Value::Object(used.collect()));
+    object.insert("about".to_owned(), Value::Object(about));
+    serde_json::to_string_pretty(&object).unwrap_or_default()
+}
+
+fn print_table(columns: &[(String, Measured)], costs: Costs, outcomes: &[Outcome], about: &Map<String, Value>) {
+    let mut out = std::io::stdout();
+    let columns: Vec<_> = columns.iter().map(|(label, measured)| (label.as_str(), measured.goals())).collect();
+    // A closed stdout is nobody's loss.
+    let _ = write!(out, "{}", goals::table(&columns));
+    let [scans, smalls] = [1.0 / costs.scan, 1.0 / costs.small];
+    let _ = writeln!(out, "\npeak: {scans:.1} scans/s or {smalls:.0} small queries/s; {} cores", machine::cores());
+    for outcome in outcomes {
+        if let Some((generator, nodes)) = outcome.cores_used {
+            let _ =
+                writeln!(out, "{}: cores used by the generator {generator:.2}, by the nodes {nodes:.2}", outcome.label);
+        }
+    }
+    if let (Some(fifo), Some(seconds)) = (about.get("fifo"), about.get("seconds")) {
+        let seconds = seconds.as_f64().unwrap_or_default();
+        let _ = writeln!(out, "fifo: {}; {seconds:.0} s in all", fifo.as_str().unwrap_or_default());
+    }
+}

@@ -1,0 +1,47 @@
+//! Somebody who asks for everything and hardly reads it, and what that costs the others and the nodes' memory.
+
+use std::time::Duration;
+
+use super::data::giant;
+use super::goals::Memory;
+use super::measures::GREEDY;
+use super::nodes::Nodes;
+use crate::cli::bench::load::request::Manner;
+use crate::client::Client;
+use crate::routing::Team;
+
+/// One message of the answer at a time, then nothing for so long.
+const READ_INTERVAL: Duration = Duration::from_millis(250);
+/// How often memory is looked at.
+const SAMPLE_INTERVAL: Duration = Duration::from_millis(20);
+
+/// The slow reader, beside whatever is done until it has ended. Gives what that gives, and the memory, where the system
+/// tells it and the query was taken.
+pub async fn beside<T>(nodes: &Nodes, measured: impl Future<Output = T>) -> (T, Option<Memory>) {
+    let before = nodes.resident_bytes();
+    let mut most = before;
+    let manner = Manner { deadline: Duration::from_secs(60), retry: false, encoding: "arrow_ipc" };
+    let reading = async {
+        let client = Client::new(&nodes.leader);
+        let Ok(mut answer) = client.open(giant().spec(Some(Team::from(GREEDY)), manner)).await else { return };
+        while let Some(Ok(_)) = answer.count_next().await {
+            tokio::time::sleep(READ_INTERVAL).await;
+        }
+        // Quicker than it should have been, or failed: stays as it is.
+        std::future::pending().await
+    };
+    let sampling = async {
+        loop {
+            tokio::time::sleep(SAMPLE_INTERVAL).await;
+            most = most.max(nodes.resident_bytes());
+        }
+    };
+    let found = tokio::select! {
+        found = measured => found,
+        () = async { tokio::join!(reading, sampling); } => unreachable!("sampling has no end"),
+    };
+    let memory = before
+        .zip(most)
+        .map(|(before, rss_bytes_max)| Memory { rss_bytes_max, budget_bytes: before + nodes.result_bytes_max });
+    (found, memory)
+}
