@@ -100,6 +100,9 @@ fn the_demo_says_what_the_files_say_and_can_be_gone_on_with() {
     let ended = scene.start(&["--keep"]).end();
     ended.check(0, &[]);
     let shown = ended.text();
+    let [folder] = &scene.left()[..] else { panic!("one folder is kept: {shown}") };
+    // From here on a failure of this test ends the six processes too.
+    let kept = Kept { folder };
     assert_eq!(ended.stderr, "", "{shown}");
     assert!(!shown.contains('\x1b'), "no colour in a pipe");
     let wide = shown.lines().filter(|line| line.chars().count() > 80).collect::<Vec<_>>();
@@ -107,7 +110,6 @@ fn the_demo_says_what_the_files_say_and_can_be_gone_on_with() {
     assert!(wide.iter().all(|line| line.contains("overlay-demo-")), "{wide:?}");
     assert!(shown.lines().count() <= 130, "{} lines", shown.lines().count());
 
-    let [folder] = &scene.left()[..] else { panic!("one folder is kept: {shown}") };
     let data_set = folder.join("demo");
     let from = shown.split_once("--from ").unwrap().1.split_whitespace().next().unwrap();
     let whole = rows(&data_set, from, &[]);
@@ -158,7 +160,6 @@ fn the_demo_says_what_the_files_say_and_can_be_gone_on_with() {
     let total = csv_text::select(&data_set, |_| true).len();
     assert_eq!(typed(commands[1]).trim(), format!("readings\n{total}"));
     assert!(typed(commands[2]).contains("; complete"));
-    let kept = Kept { folder };
     assert_eq!(kept.running(), ["A", "B", "C", "D", "E", "F"]);
     let down = typed(commands[3]);
     assert_eq!(down.lines().filter(|line| line.ends_with(" ended")).count(), 6, "{down}");
