@@ -65,15 +65,17 @@ pub fn run(common: &Common, arguments: &UpArgs) -> Result<Exit, CliError> {
         if arguments.detach {
             return Ok(Exit::OK);
         }
+        let tell = |id: &NodeId| eprintln!("{id} ended by itself:\n  {}", spawn::last_words(id));
         let died = tokio::select! {
-            _ = &mut interrupted => None,
-            died = first_death(&mut started) => Some(died),
+            // One that died just before is told of as well.
+            _ = &mut interrupted => dead(&mut started).inspect(tell),
+            died = first_death(&mut started) => {
+                tell(&died);
+                eprintln!("the others go on; Ctrl-C ends them");
+                let _ = interrupted.await;
+                Some(died)
+            }
         };
-        if let Some(id) = &died {
-            eprintln!("{id} ended by itself:\n  {}", spawn::last_words(id));
-            eprintln!("the others go on; Ctrl-C ends them");
-            let _ = interrupted.await;
-        }
         eprintln!("draining; this takes up to {} s while queries run", crate::node::DRAIN_MAX.as_secs());
         end_all(&target, &mut started).await;
         Ok(if died.is_some() { Exit::FAILED } else { Exit::OK })
@@ -236,13 +238,19 @@ fn absent_elsewhere(target: &Target, leader: &NodeStatus) -> BTreeMap<String, St
 
 async fn first_death(started: &mut [Started]) -> NodeId {
     loop {
-        for process in started.iter_mut() {
-            if let Ok(Some(_)) = process.child.try_wait() {
-                return process.id.clone();
-            }
+        if let Some(id) = dead(started) {
+            return id;
         }
         tokio::time::sleep(POLL_INTERVAL * 4).await;
     }
+}
+
+/// One that has ended.
+fn dead(started: &mut [Started]) -> Option<NodeId> {
+    started.iter_mut().find_map(|process| match process.child.try_wait() {
+        Ok(Some(_)) => Some(process.id.clone()),
+        _ => None,
+    })
 }
 
 async fn end_all(target: &Target, started: &mut [Started]) {

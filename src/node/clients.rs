@@ -188,8 +188,12 @@ impl Queries {
                 }
             }
         };
-        let (data, metas) =
-            encoded.map_err(|error| self.encode_failure(&error))?.map_err(|error| self.encode_failure(&error))?;
+        let encoded = encoded.map_err(|error| match error.is_cancelled() {
+            // Its threads end, and so does the node.
+            true => self.fail(FailureKind::Unavailable, "ENDING", format!("{} is ending", self.me())),
+            false => self.encode_failure(&error),
+        })?;
+        let (data, metas) = encoded.map_err(|error| self.encode_failure(&error))?;
         self.bill_message(id, cpu, data.len());
         Ok(ChunkMessage { chunks: metas, checksum: checksum(&data), data, partial, schema: head, total_chunks, footer })
     }

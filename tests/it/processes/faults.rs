@@ -151,9 +151,11 @@ fn a_full_queue_refuses_with_5() {
         figures[name].as_u64().unwrap()
     };
     eventually("the second waits", || (figure("queue_size") == 1).then_some(()));
-    let refused = place.check(&["query", "--timeout", "60"], 5, &["queries are waiting", "hint: try again in about"]);
+    // The client comes back when it was told to, as long as its own time lasts.
+    let refused = place.check(&["query", "--timeout", "3"], 5, &["queries are waiting", "hint: try again in about"]);
     assert_eq!(refused, "");
-    assert_eq!((figure("queue_peak"), figure("active_peak"), figure("queries_refused")), (1, 1, 1));
+    assert_eq!((figure("queue_peak"), figure("active_peak")), (1, 1));
+    assert!(figure("queries_refused") >= 1);
     place.signal("F", Signal::CONT);
     // The stop may have lasted so long that F was given up; then both say so.
     for query in [running, waiting] {
