@@ -154,12 +154,15 @@ pub struct Counted {
     pub bytes: u64,
 }
 
+/// Hears of each refusal, and how long is waited for the next try.
+type Told = Box<dyn FnMut(&Failure, Duration) + Send>;
+
 /// A query that comes back when it is refused.
 struct Patience {
     spec: QuerySpec,
     begun: Instant,
     tries: Tries,
-    told: Box<dyn FnMut(&Failure, Duration) + Send>,
+    told: Told,
 }
 
 /// An answer that is being read.

@@ -195,7 +195,7 @@ fn a_chunk_that_came_as_arrow_goes_out_as_it_came() {
     let came = |from: usize| {
         let batch = rows(0, 90).slice(from, 30);
         let (came, held) = zone::decode_and_hold(&zone::encode_batch(&batch).expect("encodes")).expect("decodes");
-        assert_eq!(text(&[came.clone()]), text(&[batch]));
+        assert_eq!(text(std::slice::from_ref(&came)), text(&[batch]));
         Chunk { index: from as u64, pieces: vec![came], ipc: Some(held), is_last: from == 60 }
     };
     let all = [came(0), came(30), came(60)];

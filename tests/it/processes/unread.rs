@@ -57,7 +57,7 @@ async fn unread_results_make_room_for_those_that_are_read() {
         unread.push(client);
     }
     let ask = async |n: usize| {
-        let spec = QuerySpec { encoding: if n % 2 == 0 { "arrow_ipc" } else { "json" }, ..all() };
+        let spec = QuerySpec { encoding: if n.is_multiple_of(2) { "arrow_ipc" } else { "json" }, ..all() };
         read(&Client::new(&address), spec).await
     };
     for (n, answer) in join_all((0..READ).map(ask)).await.into_iter().enumerate() {
