@@ -3,10 +3,10 @@
 //! # The map
 //!
 //! `overlay-ingest` (the other package, which this one imports and never the other way round) turns a tree of hourly
-//! CSV files into immutable partitions, one a UTC day, cut into zones of 8,192 rows. Every node is the same program. It
-//! holds some partitions of its team's dates as Arrow, scans them, and speaks gRPC with its neighbours on a configured
-//! graph. A client asks the Leader, which admits the query, plans it, assigns every partition to exactly one live
-//! holder and a path to it, and delivers the answer in chunks.
+//! CSV files into immutable partitions, one a UTC day, sorted by parameter, site and hour, and cut into zones of 8,192
+//! rows. Every node is the same program. It holds some partitions of its team's dates as Arrow, scans them, and speaks
+//! gRPC with its neighbours on a configured graph. A client asks the Leader, which admits the query, plans it, assigns
+//! every partition to exactly one live holder and a path to it, and delivers the answer in chunks.
 //!
 //! # The journey of a query
 //!

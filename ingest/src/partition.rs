@@ -1,7 +1,9 @@
 //! One day's rows in one total order, and the name of the result.
 //!
-//! The order is (parameter, utc, full_aqs_id), texts by their bytes, ties by source file and line. It depends on the
-//! rows alone, so every host that reads the same files has the same zones under the same id.
+//! The order is (parameter, full_aqs_id, utc), texts by their bytes, ties by source file and line. It depends on the
+//! rows alone, so every host that reads the same files has the same zones under the same id. A parameter is one run of
+//! rows, a site one run within it, and the hours ascend inside: most columns consist of runs, which makes files small,
+//! and a predicate on parameter or site is a range of rows.
 
 use std::fs;
 use std::io::Read;
@@ -203,7 +205,7 @@ fn sorted_batch(rows: &DayRows) -> RecordBatch {
         .map(|row| {
             let parameter = parameter_ranks[rows.parameter.ids[row] as usize] as u128;
             let site = site_ranks[rows.full_aqs_id.ids[row] as usize] as u128;
-            parameter << 96 | u128::from(rows.minute[row]) << 64 | site << 32 | row as u128
+            parameter << 96 | site << 64 | u128::from(rows.minute[row]) << 32 | row as u128
         })
         .collect();
     order.sort_unstable();

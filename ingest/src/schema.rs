@@ -7,7 +7,7 @@ use std::sync::{Arc, LazyLock};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 
 /// Version of parser, order and layout. Raise it when equal bytes of CSV would give other rows or other zones.
-pub const LAYOUT_VERSION: u32 = 1;
+pub const LAYOUT_VERSION: u32 = 2;
 
 /// Rows of a zone, the unit of scan, acceptance and retry. Fewer: finer pruning and quicker cancels, but more jobs
 /// and messages. More: the opposite.

@@ -82,8 +82,8 @@ fn every_generated_row_comes_back_from_the_text_and_from_the_cache() {
         }
 
         let mut found = rows_of_batch(&loaded.batch);
-        let key = |row: &Vec<String>| (row[3].clone(), row[2].clone(), row[12].clone());
-        assert!(found.is_sorted_by_key(key), "rows are sorted by parameter, utc, full_aqs_id");
+        let key = |row: &Vec<String>| (row[3].clone(), row[12].clone(), row[2].clone());
+        assert!(found.is_sorted_by_key(key), "rows are sorted by parameter, full_aqs_id, utc");
         found.sort();
         assert_eq!(found, rows_of_text(&tree, &entry.id.date.to_string()));
 
