@@ -152,6 +152,9 @@ fn without_a_cache_the_files_are_parsed_and_the_answers_are_the_same() {
     let up = place.up(&[]);
     let answer = csv_text::answer(&place.check(&["query"], 0, &[]));
     csv_text::assert_same(&answer, &expected, "six nodes without a cache");
+    let partitions = place.check(&["partitions", "--format", "csv"], 0, &[]);
+    let counted = partitions.lines().skip(1).map(|line| csv_text::cells(line)[3].parse::<usize>().unwrap());
+    assert_eq!(counted.sum::<usize>(), expected.len(), "what was parsed is counted");
     let local = place.check(&["query", "--local"], 0, &["no cache in cache: the CSV files are parsed"]);
     csv_text::assert_same(&csv_text::answer(&local), &expected, "--local without a cache");
     up.terminate().check(0, &[]);
