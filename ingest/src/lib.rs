@@ -23,6 +23,7 @@ pub mod dataset;
 pub mod date;
 mod dictionary;
 pub mod error;
+mod finishing;
 pub mod generate;
 mod key_hasher;
 pub mod manifest;
