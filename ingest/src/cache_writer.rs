@@ -43,17 +43,17 @@ impl CacheWriter {
         }
     }
 
-    /// Writes and syncs a file that the next manifest will name.
-    pub(crate) fn write(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
+    /// Writes a file that the next manifest will name, once [`Written::finish`] has put it on disk.
+    pub(crate) fn write(&self, name: &str, bytes: &[u8]) -> Result<Written, Error> {
         let path = self.folder.join(name);
         let temporary = self.folder.join(format!("{name}{TEMPORARY}"));
         let write = || {
             let mut file = File::create(&temporary)?;
             file.write_all(bytes)?;
-            file.sync_all()?;
-            fs::rename(&temporary, &path)
+            Ok(file)
         };
-        write().map_err(Error::io("write", &path))
+        let file = write().map_err(Error::io("write", &path))?;
+        Ok(Written { file, temporary, path })
     }
 
     /// Writes all rejects as one file; none, and nothing on disk, if there are none.
@@ -63,7 +63,7 @@ impl CacheWriter {
         }
         let digest = blake3::hash(bytes).to_hex().to_string();
         let file = format!("rejects-{}.jsonl", &digest[..16]);
-        self.write(&file, bytes)?;
+        self.write(&file, bytes)?.finish()?;
         Ok(Some(RejectsFile { file, rows, bytes: bytes.len() as u64, digest }))
     }
 
@@ -71,11 +71,11 @@ impl CacheWriter {
     pub(crate) fn write_counts(&self, bytes: &[u8]) -> Result<CountsFile, Error> {
         let digest = blake3::hash(bytes).to_hex().to_string();
         let file = format!("counts-{}.bin", &digest[..16]);
-        self.write(&file, bytes)?;
+        self.write(&file, bytes)?.finish()?;
         Ok(CountsFile { file, bytes: bytes.len() as u64, digest })
     }
 
-    /// The point of commit. Everything the manifest names was given to [`CacheWriter::write`], now or in an earlier run.
+    /// The point of commit. Everything the manifest names was written and finished, now or in an earlier run.
     pub(crate) fn commit(&self, manifest: &Manifest) -> Result<(), Error> {
         sync_folder(&self.folder)?;
         manifest.commit(&self.folder)
@@ -94,6 +94,25 @@ impl CacheWriter {
             }
         }
         Ok(())
+    }
+}
+
+/// A file that may not have reached the disk, under its temporary name.
+#[must_use = "a file that is not finished is not there"]
+pub(crate) struct Written {
+    file: File,
+    temporary: PathBuf,
+    path: PathBuf,
+}
+
+impl Written {
+    /// Waits until the file is on disk, and gives it its name.
+    pub(crate) fn finish(self) -> Result<(), Error> {
+        let finish = || {
+            self.file.sync_all()?;
+            fs::rename(&self.temporary, &self.path)
+        };
+        finish().map_err(Error::io("write", &self.path))
     }
 }
 

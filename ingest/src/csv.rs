@@ -3,7 +3,8 @@
 //! A record is one line. A quoted field never spans lines, so an open quote costs its own line and no other. What the
 //! fields mean is left to [`crate::row`].
 //!
-//! Two splitters: [`split_quoted`] for a line in which every field is quoted and no quote is escaped, which is all of
+//! A whole file is rarely split: see [`crate::series`] for the rows that are recognised instead. For the others there
+//! are two splitters: [`split_quoted`] for a line in which every field is quoted and no quote is escaped, which is all of
 //! the real data, and [`split_any`] for the rest. Invariant: where the first gives an answer, the second would give
 //! the same one; a test holds both against a third, plain one.
 
@@ -18,48 +19,57 @@ pub(crate) type Fields<'a> = [&'a [u8]; COLUMN_COUNT];
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// The lines of a file that are not blank, each with its number from 1, without its line end (LF or CRLF).
-pub(crate) fn lines(file: &[u8]) -> impl Iterator<Item = (u64, &[u8])> {
-    let mut rest = file.strip_prefix(BYTE_ORDER_MARK).unwrap_or(file);
-    let mut number = 0;
-    std::iter::from_fn(move || {
-        while !rest.is_empty() {
-            let line;
-            (line, rest) = match memchr(b'\n', rest) {
-                Some(end) => (&rest[..end], &rest[end + 1..]),
-                None => (rest, &rest[rest.len()..]),
-            };
-            number += 1;
+pub(crate) struct Lines<'a> {
+    rest: &'a [u8],
+    /// Lines before `rest`.
+    before: u64,
+}
+
+impl<'a> Lines<'a> {
+    pub(crate) fn of(file: &'a [u8]) -> Lines<'a> {
+        Lines { rest: file.strip_prefix(BYTE_ORDER_MARK).unwrap_or(file), before: 0 }
+    }
+
+    /// The text from the start of the next line on, for a caller who can do without splitting it.
+    pub(crate) fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
+    /// Passes over a line of [`Lines::rest`], given its bytes with its line feed.
+    pub(crate) fn pass(&mut self, bytes: usize) {
+        self.rest = &self.rest[bytes..];
+        self.before += 1;
+    }
+}
+
+impl<'a> Iterator for Lines<'a> {
+    type Item = (u64, &'a [u8]);
+
+    fn next(&mut self) -> Option<(u64, &'a [u8])> {
+        while !self.rest.is_empty() {
+            let end = memchr(b'\n', self.rest);
+            let line = &self.rest[..end.unwrap_or(self.rest.len())];
+            self.pass(end.map_or(self.rest.len(), |end| end + 1));
             let line = line.strip_suffix(b"\r").unwrap_or(line);
             if line.iter().any(|&byte| byte != b'\r') {
-                return Some((number, line));
+                return Some((self.before, line));
             }
         }
         None
-    })
+    }
 }
 
-/// Splits the lines of one file. What can be checked once for the whole file is not checked again for each line.
-pub(crate) struct Splitter {
-    /// The file has no NUL and is valid UTF-8, as nearly every file is.
-    clean: bool,
-    unquoted: Vec<u8>,
-}
-
-impl Splitter {
-    pub(crate) fn new(file: &[u8]) -> Splitter {
-        Splitter { clean: memchr(0, file).is_none() && std::str::from_utf8(file).is_ok(), unquoted: Vec::new() }
+/// The 13 fields of a line, valid UTF-8 and without NUL; or the first structural reason that applies. `unquoted` is
+/// where they are kept if they do not stand in the line as they are.
+pub(crate) fn split<'a>(line: &'a [u8], unquoted: &'a mut Vec<u8>) -> Result<Fields<'a>, Reason> {
+    if line.len() <= FIELD_BYTES_MAX
+        && memchr(0, line).is_none()
+        && std::str::from_utf8(line).is_ok()
+        && let Some(fields) = split_quoted(line)
+    {
+        return Ok(fields);
     }
-
-    /// The 13 fields of a line, valid UTF-8 and without NUL; or the first structural reason that applies.
-    pub(crate) fn split<'a>(&'a mut self, line: &'a [u8]) -> Result<Fields<'a>, Reason> {
-        if self.clean
-            && line.len() <= FIELD_BYTES_MAX
-            && let Some(fields) = split_quoted(line)
-        {
-            return Ok(fields);
-        }
-        split_any(line, &mut self.unquoted)
-    }
+    split_any(line, unquoted)
 }
 
 /// The fast path: `None` unless the line is 13 quoted fields without a quote inside.
@@ -193,8 +203,8 @@ mod tests {
     }
 
     fn check(line: &[u8], note: &str) {
-        let mut splitter = Splitter::new(line);
-        let fields = splitter.split(line).map(|fields| fields.map(|field| field.to_vec()).to_vec());
+        let mut unquoted = Vec::new();
+        let fields = split(line, &mut unquoted).map(|fields| fields.map(|field| field.to_vec()).to_vec());
         assert_eq!(fields, plain_split(line), "{note}: {:?}", String::from_utf8_lossy(line));
     }
 
@@ -224,7 +234,7 @@ mod tests {
         for (length, quotes) in [(1 << 20, ""), ((1 << 20) + 1, ""), (1 << 20, "\""), ((1 << 20) + 1, "\"")] {
             let line = format!("1,2,3,4,5,6,7,8,9,10,11,12,{quotes}{}{quotes}", "x".repeat(length));
             check(line.as_bytes(), "long");
-            assert_eq!(Splitter::new(b"").split(line.as_bytes()).is_ok(), length == 1 << 20);
+            assert_eq!(split(line.as_bytes(), &mut Vec::new()).is_ok(), length == 1 << 20);
         }
         // Two quotes count as the one they stand for.
         check(format!("1,2,3,4,5,6,7,8,9,10,11,12,\"{}\"", "\"\"".repeat(1 << 20)).as_bytes(), "escaped");
@@ -234,7 +244,7 @@ mod tests {
     fn lines_are_numbered_and_blank_ones_are_not_rows() {
         let check = |file: &str, expected: &[(u64, &str)]| {
             let found: Vec<_> =
-                lines(file.as_bytes()).map(|(n, line)| (n, std::str::from_utf8(line).unwrap())).collect();
+                Lines::of(file.as_bytes()).map(|(n, line)| (n, std::str::from_utf8(line).unwrap())).collect();
             assert_eq!(found, expected, "{file:?}");
         };
         check("", &[]);

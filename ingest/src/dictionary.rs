@@ -3,7 +3,6 @@
 //! Canonical: values sorted by their bytes, each once, none unused. So a partition's dictionaries depend on its rows
 //! alone, not on the order in which files were read or on what Parquet made of them.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, DictionaryArray, Int32Array, StringArray};
@@ -99,17 +98,18 @@ pub(crate) fn canonical(array: &DictionaryArray<Int32Type>) -> Option<Dictionary
     for &key in array.keys().values() {
         *used.get_mut(usize::try_from(key).ok()?)? = true;
     }
-    let mut ranks = BTreeMap::new();
-    for (index, _) in used.iter().enumerate().filter(|(_, used)| **used) {
-        ranks.insert(values.value(index), 0);
+    let mut order: Vec<usize> = (0..values.len()).filter(|&index| used[index]).collect();
+    order.sort_unstable_by_key(|&index| values.value(index));
+    let mut remap = vec![0; values.len()];
+    let mut distinct: Vec<&str> = Vec::with_capacity(order.len());
+    for index in order {
+        if distinct.last() != Some(&values.value(index)) {
+            distinct.push(values.value(index));
+        }
+        remap[index] = i32::try_from(distinct.len() - 1).ok()?;
     }
-    for (rank, place) in ranks.values_mut().enumerate() {
-        *place = i32::try_from(rank).ok()?;
-    }
-    let remap: Vec<i32> =
-        (0..values.len()).map(|index| if used[index] { ranks[values.value(index)] } else { 0 }).collect();
     let keys = Int32Array::from_iter_values(array.keys().values().iter().map(|&key| remap[key as usize]));
-    let values = StringArray::from_iter_values(ranks.keys());
+    let values = StringArray::from_iter_values(distinct);
     DictionaryArray::try_new(keys, Arc::new(values)).ok()
 }
 

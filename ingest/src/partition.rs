@@ -1,29 +1,24 @@
-//! One day's rows in one total order, and the name of the result.
+//! One day's files to one day's rows, and the name of the result.
 //!
-//! The order is (parameter, full_aqs_id, utc), texts by their bytes, ties by source file and line. It depends on the
-//! rows alone, so every host that reads the same files has the same zones under the same id. A parameter is one run of
-//! rows, a site one run within it, and the hours ascend inside: most columns consist of runs, which makes files small,
-//! and a predicate on parameter or site is a range of rows.
+//! The rows' order (see [`crate::sorted`]) depends on the rows alone, so every host that reads the same files has the
+//! same zones under the same id.
 
 use std::fs;
 use std::io::Read;
 use std::path::Path;
-use std::sync::Arc;
 
-use arrow::array::{
-    ArrayRef, DictionaryArray, Float64Array, Int8Array, Int16Array, Int32Array, RecordBatch, TimestampSecondArray,
-};
-use arrow::datatypes::Int32Type;
+use arrow::array::RecordBatch;
 
-use crate::csv::{Splitter, lines};
+use crate::csv::{Lines, split};
 use crate::dataset::{Dataset, Refusal, SourceFile};
 use crate::date::Date;
 use crate::error::Error;
 use crate::manifest::SourceEntry;
 use crate::partition_id::PartitionId;
-use crate::rejects::Reject;
-use crate::row::{DayRows, TextColumn};
-use crate::schema::{LAYOUT_VERSION, Layout, observations, schema_text};
+use crate::rejects::{Reason, Reject};
+use crate::row::DayRows;
+use crate::schema::{LAYOUT_VERSION, Layout, schema_text};
+use crate::sorted::sorted_batch;
 use crate::stats::PartitionStats;
 
 /// Bytes of CSV that one day may have: what 32-bit offsets and row numbers can count.
@@ -85,7 +80,7 @@ pub(crate) fn parse_date_with(
     if day_bytes > DAY_BYTES_MAX {
         return Err(Error::DayTooLarge { date, bytes: day_bytes, limit: DAY_BYTES_MAX });
     }
-    let mut rows = DayRows::new(date);
+    let mut rows = DayRows::new(date, day_bytes);
     let mut sources = Vec::new();
     let mut rejects = Vec::new();
     let mut buffer = Vec::new();
@@ -135,20 +130,34 @@ fn read_file(
         entry.refused = Some(Refusal::Gzip);
         return Ok(entry);
     }
-    let mut splitter = Splitter::new(buffer);
+    entry.ok = read_lines(buffer, rows, |line, raw, reason| {
+        entry.rejected += 1;
+        *entry.reasons.entry(reason).or_default() += 1;
+        rejects.push(Reject { file: file.path.clone(), line, reason, raw: raw.to_vec() });
+    });
+    entry.rows_in = entry.ok + entry.rejected;
+    Ok(entry)
+}
+
+/// Takes the rows of a file, and tells of those that are rejected: the line's number, its bytes, why. Gives the number
+/// of those taken.
+pub(crate) fn read_lines(file: &[u8], rows: &mut DayRows, mut reject: impl FnMut(u64, &[u8], Reason)) -> u64 {
+    let mut taken = 0;
+    let mut unquoted = Vec::new();
+    let mut lines = Lines::of(file);
     rows.begin_file();
-    for (line, raw) in lines(buffer) {
-        entry.rows_in += 1;
-        match splitter.split(raw).and_then(|fields| rows.push(&fields)) {
-            Ok(()) => entry.ok += 1,
-            Err(reason) => {
-                entry.rejected += 1;
-                *entry.reasons.entry(reason).or_default() += 1;
-                rejects.push(Reject { file: file.path.clone(), line, reason, raw: raw.to_vec() });
-            }
+    loop {
+        if let Some(bytes) = rows.push_expected(lines.rest()) {
+            lines.pass(bytes);
+            taken += 1;
+            continue;
+        }
+        let Some((line, raw)) = lines.next() else { return taken };
+        match split(raw, &mut unquoted).and_then(|fields| rows.push(&fields)) {
+            Ok(()) => taken += 1,
+            Err(reason) => reject(line, raw, reason),
         }
     }
-    Ok(entry)
 }
 
 /// The blake3 digest of a file, in hexadecimal, and its bytes in `buffer`. Of a file refused by the walk nothing is
@@ -193,52 +202,4 @@ fn partition_id(dataset: &str, date: Date, layout: Layout, sources: &[SourceEntr
     let digest = hasher.finalize();
     let first: [u8; 16] = std::array::from_fn(|i| digest.as_bytes()[i]);
     PartitionId { date, digest: u128::from_be_bytes(first) }
-}
-
-fn sorted_batch(rows: &DayRows) -> RecordBatch {
-    let texts = [&rows.parameter, &rows.unit, &rows.site_name, &rows.agency, &rows.aqs_id, &rows.full_aqs_id]
-        .map(|column| (column, column.interner.ranked()));
-    let (parameter_ranks, site_ranks) = (&texts[0].1.1, &texts[5].1.1);
-
-    // The whole order in one integer per row; the row's number at the end breaks ties and says where to fetch from.
-    let mut order: Vec<u128> = (0..rows.len())
-        .map(|row| {
-            let parameter = parameter_ranks[rows.parameter.ids[row] as usize] as u128;
-            let site = site_ranks[rows.full_aqs_id.ids[row] as usize] as u128;
-            parameter << 96 | site << 64 | u128::from(rows.minute[row]) << 32 | row as u128
-        })
-        .collect();
-    order.sort_unstable();
-    let order: Vec<u32> = order.into_iter().map(|key| key as u32).collect();
-
-    let midnight = rows.date().unix_seconds();
-    let utc = order.iter().map(|&row| midnight + i64::from(rows.minute[row as usize]) * 60);
-    let [parameter, unit, site_name, agency, aqs_id, full_aqs_id] =
-        texts.map(|(column, (values, ranks))| dictionary(column, &order, values, &ranks));
-    let columns: Vec<ArrayRef> = vec![
-        Arc::new(Float64Array::from_iter_values(ordered(&order, &rows.latitude))),
-        Arc::new(Float64Array::from_iter_values(ordered(&order, &rows.longitude))),
-        Arc::new(TimestampSecondArray::from_iter_values(utc).with_timezone("UTC")),
-        parameter,
-        Arc::new(Float64Array::from_iter(ordered(&order, &rows.concentration))),
-        unit,
-        Arc::new(Float64Array::from_iter(ordered(&order, &rows.raw_concentration))),
-        Arc::new(Int16Array::from_iter(ordered(&order, &rows.aqi))),
-        Arc::new(Int8Array::from_iter(ordered(&order, &rows.category))),
-        site_name,
-        agency,
-        aqs_id,
-        full_aqs_id,
-    ];
-    RecordBatch::try_new(observations(), columns).expect("columns of equal length in the order of the schema")
-}
-
-fn ordered<'a, T: Copy>(order: &'a [u32], values: &'a [T]) -> impl Iterator<Item = T> + 'a {
-    order.iter().map(|&row| values[row as usize])
-}
-
-fn dictionary(column: &TextColumn, order: &[u32], values: arrow::array::StringArray, ranks: &[i32]) -> ArrayRef {
-    let keys = Int32Array::from_iter_values(ordered(order, &column.ids).map(|id| ranks[id as usize]));
-    let array = DictionaryArray::<Int32Type>::try_new(keys, Arc::new(values));
-    Arc::new(array.expect("a rank is a place among the values"))
 }

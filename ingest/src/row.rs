@@ -1,76 +1,52 @@
-//! Fields to typed values: the rejections that need meaning, and the columns of a day in the making.
+//! Fields to typed values: the rejections that need meaning, and the rows of a day in the making.
 //!
-//! Invariant: a row is pushed to every column or to none, and a rejected row leaves no trace, not even in a
-//! dictionary.
-
-use std::collections::HashSet;
-use std::hash::{BuildHasherDefault, Hasher};
+//! Two ways in. [`DayRows::push`] takes any row apart and says why it rejects one; [`DayRows::push_expected`] takes a
+//! row whose series is recognised by its text (see [`crate::series`]), and leaves everything else to the first.
+//! Invariant: a row that both would take, both take alike; a rejected row
+//! leaves no trace, not even in a dictionary.
 
 use crate::csv::Fields;
 use crate::date::Date;
-use crate::dictionary::Interner;
+use crate::key_hasher::KeySet;
+use crate::number::{ShortDecimal, number, whole_number};
 use crate::rejects::Reason;
+use crate::series::{SeriesTable, UTC_BYTES};
 
-/// What -999 stands for in the measured columns, and only there.
-const MISSING: f64 = -999.0;
+/// What stands for a missing value in the measured columns, and only there, in the text as in the columns below.
+pub(crate) const MISSING: i16 = -999;
 
-/// The accepted rows of one day, column by column, in the order of files and lines.
+/// The accepted rows of one day, in the order of files and lines.
 pub(crate) struct DayRows {
     date: Date,
     last_utc: LastUtc,
-    /// (full_aqs_id, parameter, minute of the day) of the accepted rows of the file at hand.
-    seen: HashSet<(u32, u32, u32), BuildHasherDefault<KeyHasher>>,
-    pub(crate) latitude: Vec<f64>,
-    pub(crate) longitude: Vec<f64>,
-    pub(crate) minute: Vec<u32>,
-    pub(crate) concentration: Vec<Option<f64>>,
-    pub(crate) raw_concentration: Vec<Option<f64>>,
-    pub(crate) aqi: Vec<Option<i16>>,
-    pub(crate) category: Vec<Option<i8>>,
-    pub(crate) parameter: TextColumn,
-    pub(crate) unit: TextColumn,
-    pub(crate) site_name: TextColumn,
-    pub(crate) agency: TextColumn,
-    pub(crate) aqs_id: TextColumn,
-    pub(crate) full_aqs_id: TextColumn,
+    seen: Seen,
+    pub(crate) table: SeriesTable,
+    pub(crate) rows: Vec<Row>,
 }
 
-/// A text column: numbers, and the interner that knows what they stand for.
-pub(crate) struct TextColumn {
-    pub(crate) ids: Vec<u32>,
-    pub(crate) interner: Interner,
-}
-
-impl TextColumn {
-    fn new() -> TextColumn {
-        TextColumn { ids: Vec::new(), interner: Interner::new() }
-    }
-
-    fn push(&mut self, text: &[u8]) {
-        let id = self.interner.intern(text);
-        self.ids.push(id);
-    }
+/// A row: the number of its series, and what is not its series'. Measured values may be [`MISSING`].
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Row {
+    pub(crate) series: u32,
+    /// Of the day.
+    pub(crate) minute: u16,
+    pub(crate) aqi: i16,
+    /// Within 8 bits, or missing.
+    pub(crate) category: i16,
+    pub(crate) concentration: f64,
+    pub(crate) raw_concentration: f64,
 }
 
 impl DayRows {
-    pub(crate) fn new(date: Date) -> DayRows {
+    /// For a day with this many bytes of CSV.
+    pub(crate) fn new(date: Date, day_bytes: u64) -> DayRows {
         DayRows {
             date,
             last_utc: LastUtc { text: [0; UTC_BYTES], minute: 0 },
-            seen: HashSet::default(),
-            latitude: Vec::new(),
-            longitude: Vec::new(),
-            minute: Vec::new(),
-            concentration: Vec::new(),
-            raw_concentration: Vec::new(),
-            aqi: Vec::new(),
-            category: Vec::new(),
-            parameter: TextColumn::new(),
-            unit: TextColumn::new(),
-            site_name: TextColumn::new(),
-            agency: TextColumn::new(),
-            aqs_id: TextColumn::new(),
-            full_aqs_id: TextColumn::new(),
+            seen: Seen { file: 1, first_minute: None, in_file: Vec::new(), others: KeySet::default() },
+            table: SeriesTable::new(),
+            // Most rows are longer.
+            rows: Vec::with_capacity((day_bytes / 128) as usize),
         }
     }
 
@@ -78,19 +54,39 @@ impl DayRows {
         self.date
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.latitude.len()
-    }
-
     /// From here on rows are duplicates only of each other: two files may say the same.
     pub(crate) fn begin_file(&mut self) {
-        self.seen.clear();
+        self.seen.begin_file();
+        self.table.begin_file();
+    }
+
+    /// Takes the row that `text` starts with, and says how many bytes it has with its line feed; or takes nothing,
+    /// because there is something about it that [`DayRows::push`] must judge.
+    #[inline]
+    pub(crate) fn push_expected(&mut self, text: &[u8]) -> Option<usize> {
+        let row = self.table.recognise(text)?;
+        if *row.utc != self.last_utc.text {
+            return None;
+        }
+        let bytes = row.bytes;
+        let row = Row {
+            series: row.series,
+            minute: self.last_utc.minute,
+            aqi: short_whole(row.aqi, i16::MIN..=i16::MAX)?,
+            category: short_whole(row.category, i8::MIN.into()..=i8::MAX.into())?,
+            concentration: row.concentration.value(),
+            raw_concentration: row.raw_concentration.value(),
+        };
+        if !self.seen.insert(self.table.all()[row.series as usize].site_parameter, row.minute) {
+            return None;
+        }
+        self.take(row);
+        Some(bytes)
     }
 
     /// Takes a row, or says the first reason that applies anywhere in it.
     pub(crate) fn push(&mut self, fields: &Fields) -> Result<(), Reason> {
-        let [latitude, longitude, utc, parameter, concentration, unit, raw, aqi, category, site, agency, aqs, full] =
-            *fields;
+        let [latitude, longitude, utc, parameter, concentration, _, raw, aqi, category, _, _, _, full_aqs_id] = *fields;
         if latitude.eq_ignore_ascii_case(b"latitude") {
             return Err(Reason::Header);
         }
@@ -102,104 +98,90 @@ impl DayRows {
         if let Some(reason) = numbers.iter().chain(&wholes).filter_map(|value| value.err()).min() {
             return Err(reason);
         }
-        let [latitude, longitude, concentration, raw] = numbers.map(|value| value.unwrap_or(f64::NAN));
+        let [latitude, longitude, concentration, raw_concentration] = numbers.map(|value| value.unwrap_or(f64::NAN));
         let [aqi, category] = wholes.map(|value| value.unwrap_or(f64::NAN));
-        let aqi = in_bounds(aqi, i16::MIN.into(), i16::MAX.into())?;
+        let aqi = in_bounds(aqi, i16::MIN, i16::MAX)?;
         let category = in_bounds(category, i8::MIN.into(), i8::MAX.into())?;
         if latitude.abs() > 90.0 || longitude.abs() > 180.0 {
             return Err(Reason::OutOfRange);
         }
 
         // A duplicate repeats texts that are there already, so numbering them first leaves no trace.
-        let parameter = self.parameter.interner.intern(parameter);
-        let full = self.full_aqs_id.interner.intern(full);
-        if !self.seen.insert((full, parameter, minute)) {
+        let site_parameter = self.table.site_parameter(full_aqs_id, parameter);
+        if !self.seen.insert(site_parameter, minute) {
             return Err(Reason::Duplicate);
         }
-        self.latitude.push(latitude);
-        self.longitude.push(longitude);
-        self.minute.push(minute);
-        self.concentration.push(measured(concentration));
-        self.raw_concentration.push(measured(raw));
-        self.aqi.push(aqi.map(|value| value as i16));
-        self.category.push(category.map(|value| value as i8));
-        self.parameter.ids.push(parameter);
-        self.unit.push(unit);
-        self.site_name.push(site);
-        self.agency.push(agency);
-        self.aqs_id.push(aqs);
-        self.full_aqs_id.ids.push(full);
+        let series = self.table.number_of(fields, latitude, longitude, site_parameter);
+        self.take(Row { series, minute, aqi, category, concentration, raw_concentration });
         Ok(())
     }
-}
 
-fn measured(value: f64) -> Option<f64> {
-    (value != MISSING).then_some(value)
-}
-
-/// A measured whole number within its bounds, or none if it is missing. -999 is missing also where the bounds would
-/// refuse it.
-fn in_bounds(value: f64, min: f64, max: f64) -> Result<Option<f64>, Reason> {
-    match measured(value) {
-        Some(value) if !(min..=max).contains(&value) => Err(Reason::OutOfRange),
-        value => Ok(value),
+    #[inline]
+    fn take(&mut self, row: Row) {
+        self.table.taken(row.series);
+        self.rows.push(row);
     }
 }
 
-fn whole_number(text: &[u8]) -> Result<f64, Reason> {
-    let value = number(text)?;
-    if value.fract() == 0.0 { Ok(value) } else { Err(Reason::BadNumber) }
+/// The rows accepted from the file at hand, by site and parameter, and minute of the day.
+struct Seen {
+    /// Counted from 1.
+    file: u32,
+    /// The minute of the file's first row, which all of its rows have if it is an hourly file.
+    first_minute: Option<u16>,
+    /// The file that had a row of that minute last, by site and parameter; 0 for none.
+    in_file: Vec<u32>,
+    /// The rows of other minutes.
+    others: KeySet<(u32, u32)>,
 }
 
-/// A decimal number, correctly rounded: `BadNumber` if it is none, `NotFinite` if it is infinite or NaN.
-///
-/// Up to 15 digits with a point among them are read by hand: both the digits as one integer and the power of ten are
-/// exact in 64-bit floats then, so their quotient is rounded once and equals what `str::parse` gives. A test says so.
-fn number(text: &[u8]) -> Result<f64, Reason> {
-    let (negative, digits) = match text {
-        [b'-', digits @ ..] => (true, digits),
-        digits => (false, digits),
-    };
-    if digits.is_empty() || digits.len() > 16 {
-        return any_number(text);
+impl Seen {
+    fn begin_file(&mut self) {
+        self.file += 1;
+        self.first_minute = None;
+        self.others.clear();
     }
-    let mut mantissa = 0u64;
-    let mut point = None;
-    for (index, &byte) in digits.iter().enumerate() {
-        match byte {
-            b'0'..=b'9' => mantissa = mantissa * 10 + u64::from(byte - b'0'),
-            b'.' if point.is_none() && index > 0 => point = Some(index),
-            _ => return any_number(text),
+
+    /// Whether there was no such row before.
+    #[inline]
+    fn insert(&mut self, site_parameter: u32, minute: u16) -> bool {
+        if *self.first_minute.get_or_insert(minute) != minute {
+            return self.others.insert((site_parameter, minute.into()));
         }
+        let index = site_parameter as usize;
+        if index >= self.in_file.len() {
+            self.in_file.resize(index + 1, 0);
+        }
+        std::mem::replace(&mut self.in_file[index], self.file) != self.file
     }
-    let decimals = point.map_or(0, |point| digits.len() - 1 - point);
-    if mantissa >= 1 << 53 || (point.is_some() && decimals == 0) {
-        return any_number(text);
-    }
-    let value = mantissa as f64 / POWERS_OF_TEN[decimals];
-    Ok(if negative { -value } else { value })
 }
 
-const POWERS_OF_TEN: [f64; 16] = [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15];
-
-/// Everything else that Rust calls a float: exponents, a leading plus, many digits, infinities, NaN.
-#[cold]
-fn any_number(text: &[u8]) -> Result<f64, Reason> {
-    let value: f64 = std::str::from_utf8(text).ok().and_then(|text| text.parse().ok()).ok_or(Reason::BadNumber)?;
-    if value.is_finite() { Ok(value) } else { Err(Reason::NotFinite) }
+/// A measured whole number within its bounds, or [`MISSING`], also where the bounds would refuse that.
+fn in_bounds(value: f64, min: i16, max: i16) -> Result<i16, Reason> {
+    if value == f64::from(MISSING) || (f64::from(min)..=f64::from(max)).contains(&value) {
+        // A whole number, so nothing is cut off.
+        Ok(value as i16)
+    } else {
+        Err(Reason::OutOfRange)
+    }
 }
 
-const UTC_BYTES: usize = "yyyy-MM-ddTHH:mm".len();
+/// The same, of a number that has no point; `None` for any other.
+#[inline]
+fn short_whole(number: ShortDecimal, bounds: std::ops::RangeInclusive<i16>) -> Option<i16> {
+    let whole = i16::try_from(number.whole()?).ok()?;
+    (whole == MISSING || bounds.contains(&whole)).then_some(whole)
+}
 
 /// The time that was decoded last: all rows of a file have the same one.
 struct LastUtc {
     text: [u8; UTC_BYTES],
-    minute: u32,
+    minute: u16,
 }
 
 impl LastUtc {
     /// The minute of the day that `yyyy-MM-ddTHH:mm` names, if it is on that day.
-    fn decode(&mut self, text: &[u8], date: Date) -> Result<u32, Reason> {
+    fn decode(&mut self, text: &[u8], date: Date) -> Result<u16, Reason> {
         if text == self.text {
             return Ok(self.minute);
         }
@@ -213,7 +195,7 @@ impl LastUtc {
     }
 }
 
-fn decode_utc(text: &[u8; UTC_BYTES]) -> Option<(Date, u32)> {
+fn decode_utc(text: &[u8; UTC_BYTES]) -> Option<(Date, u16)> {
     let digits = |from: usize, to: usize| {
         text[from..to].iter().try_fold(0u16, |n, &byte| byte.is_ascii_digit().then(|| n * 10 + u16::from(byte - b'0')))
     };
@@ -222,27 +204,7 @@ fn decode_utc(text: &[u8; UTC_BYTES]) -> Option<(Date, u32)> {
     }
     let date = Date::new(digits(0, 4)?, digits(5, 7)? as u8, digits(8, 10)? as u8)?;
     let (hour, minute) = (digits(11, 13)?, digits(14, 16)?);
-    (hour < 24 && minute < 60).then(|| (date, u32::from(hour) * 60 + u32::from(minute)))
-}
-
-/// Mixes three small integers. The keys are numbers that we gave ourselves, so nobody can choose them to collide.
-#[derive(Default)]
-struct KeyHasher(u64);
-
-impl Hasher for KeyHasher {
-    fn write(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.write_u32(byte.into());
-        }
-    }
-
-    fn write_u32(&mut self, value: u32) {
-        self.0 = (self.0.rotate_left(23) ^ u64::from(value)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    }
-
-    fn finish(&self) -> u64 {
-        self.0 ^ (self.0 >> 32)
-    }
+    (hour < 24 && minute < 60).then(|| (date, hour * 60 + minute))
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ use crate::counts::{Counts, encode_day, encode_file};
 use crate::dataset::{Dataset, Refusal, SourceFile};
 use crate::date::{Date, DateRange};
 use crate::error::Error;
+use crate::finishing::{Finish, finishing};
 use crate::manifest::{FILE_NAME, Manifest, PartitionEntry, RejectsSpan, SourceEntry};
 use crate::parquet_file::encode;
 use crate::partition::{digest_of, parse_date_with};
@@ -221,11 +222,13 @@ fn build_all(
     // the largest and the middle, and end with a large one alone.
     let next = AtomicUsize::new(0);
     let built = Mutex::new(Vec::with_capacity(dates.len()));
-    largest_first.par_iter().with_max_len(1).try_for_each(|_| {
-        let date = largest_first[next.fetch_add(1, Ordering::Relaxed)];
-        let day = build(dataset, options, writer, date, progress)?;
-        built.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(day);
-        Ok(())
+    finishing(|finish| {
+        largest_first.par_iter().with_max_len(1).try_for_each(|_| {
+            let date = largest_first[next.fetch_add(1, Ordering::Relaxed)];
+            let day = build(dataset, options, writer, date, progress, finish)?;
+            built.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(day);
+            Ok(())
+        })
     })?;
     Ok(built.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()))
 }
@@ -236,6 +239,7 @@ fn build(
     writer: &CacheWriter,
     date: Date,
     progress: &dyn Progress,
+    finish: &Finish,
 ) -> Result<Built, Error> {
     let parsed = parse_date_with(dataset, date, options.layout, &|bytes, rows| progress.file_done(bytes, rows))?;
     let partition = parsed.partition;
@@ -243,7 +247,7 @@ fn build(
     let counts = encode_day(&partition);
     let file_digest = blake3::hash(&file).to_hex().to_string();
     let name = partition_file_name(partition.id, &file_digest);
-    writer.write(&name, &file)?;
+    finish.send(writer.write(&name, &file)?);
     let mut rejects = Vec::new();
     write_lines(&parsed.rejects, &mut rejects);
     let span = RejectsSpan { offset: 0, bytes: rejects.len() as u64, rows: parsed.rejects.len() as u64 };

@@ -101,6 +101,16 @@ fn equal_rows_in_two_files_are_both_kept_and_ties_follow_the_files() {
 }
 
 #[test]
+fn minutes_of_one_file_are_brought_into_order() {
+    let tree = Tree::empty();
+    let at = |minute: &str, site: &str| row(site).replace("T01:00", &format!("T01:{minute}")).replace("17.3", minute);
+    tree.write(FILE, [at("30", "b"), at("15", "b"), at("59", "a"), at("00", "b"), at("15", "a")].concat());
+    let partition = parse_date(&tree.dataset(), date("20200810"), LAYOUT).unwrap().partition;
+    let values: &arrow::array::Float64Array = partition.batch.column(4).as_any().downcast_ref().unwrap();
+    assert_eq!(values.values().as_ref(), [15.0, 59.0, 0.0, 15.0, 30.0]);
+}
+
+#[test]
 fn a_reject_of_a_day_that_is_left_alone_is_kept() {
     let tree = Tree::empty();
     tree.write(FILE, "bad\n");
