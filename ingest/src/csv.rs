@@ -16,6 +16,13 @@ use crate::schema::COLUMN_COUNT;
 /// The fields of a line, without their quotes.
 pub(crate) type Fields<'a> = [&'a [u8]; COLUMN_COUNT];
 
+/// A line taken apart.
+pub(crate) struct Record<'a> {
+    pub(crate) fields: Fields<'a>,
+    /// The line, if the fields stand in it as they are: each of them in quotes, none with a quote in it.
+    pub(crate) quoted: Option<&'a [u8]>,
+}
+
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// The lines of a file that are not blank, each with its number from 1, without its line end (LF or CRLF).
@@ -61,15 +68,15 @@ impl<'a> Iterator for Lines<'a> {
 
 /// The 13 fields of a line, valid UTF-8 and without NUL; or the first structural reason that applies. `unquoted` is
 /// where they are kept if they do not stand in the line as they are.
-pub(crate) fn split<'a>(line: &'a [u8], unquoted: &'a mut Vec<u8>) -> Result<Fields<'a>, Reason> {
+pub(crate) fn split<'a>(line: &'a [u8], unquoted: &'a mut Vec<u8>) -> Result<Record<'a>, Reason> {
     if line.len() <= FIELD_BYTES_MAX
         && memchr(0, line).is_none()
-        && std::str::from_utf8(line).is_ok()
+        && (line.is_ascii() || std::str::from_utf8(line).is_ok())
         && let Some(fields) = split_quoted(line)
     {
-        return Ok(fields);
+        return Ok(Record { fields, quoted: Some(line) });
     }
-    split_any(line, unquoted)
+    split_any(line, unquoted).map(|fields| Record { fields, quoted: None })
 }
 
 /// The fast path: `None` unless the line is 13 quoted fields without a quote inside.
@@ -204,7 +211,7 @@ mod tests {
 
     fn check(line: &[u8], note: &str) {
         let mut unquoted = Vec::new();
-        let fields = split(line, &mut unquoted).map(|fields| fields.map(|field| field.to_vec()).to_vec());
+        let fields = split(line, &mut unquoted).map(|record| record.fields.map(|field| field.to_vec()).to_vec());
         assert_eq!(fields, plain_split(line), "{note}: {:?}", String::from_utf8_lossy(line));
     }
 

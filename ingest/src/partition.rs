@@ -153,7 +153,7 @@ pub(crate) fn read_lines(file: &[u8], rows: &mut DayRows, mut reject: impl FnMut
             continue;
         }
         let Some((line, raw)) = lines.next() else { return taken };
-        match split(raw, &mut unquoted).and_then(|fields| rows.push(&fields)) {
+        match split(raw, &mut unquoted).and_then(|record| rows.push(&record)) {
             Ok(()) => taken += 1,
             Err(reason) => reject(line, raw, reason),
         }

@@ -5,7 +5,7 @@
 //! Invariant: a row that both would take, both take alike; a rejected row
 //! leaves no trace, not even in a dictionary.
 
-use crate::csv::Fields;
+use crate::csv::Record;
 use crate::date::Date;
 use crate::key_hasher::KeySet;
 use crate::number::{ShortDecimal, number, whole_number};
@@ -85,8 +85,9 @@ impl DayRows {
     }
 
     /// Takes a row, or says the first reason that applies anywhere in it.
-    pub(crate) fn push(&mut self, fields: &Fields) -> Result<(), Reason> {
-        let [latitude, longitude, utc, parameter, concentration, _, raw, aqi, category, _, _, _, full_aqs_id] = *fields;
+    pub(crate) fn push(&mut self, record: &Record) -> Result<(), Reason> {
+        let [latitude, longitude, utc, parameter, concentration, _, raw, aqi, category, _, _, _, full_aqs_id] =
+            record.fields;
         if latitude.eq_ignore_ascii_case(b"latitude") {
             return Err(Reason::Header);
         }
@@ -108,10 +109,10 @@ impl DayRows {
 
         // A duplicate repeats texts that are there already, so numbering them first leaves no trace.
         let site_parameter = self.table.site_parameter(full_aqs_id, parameter);
-        if !self.seen.insert(site_parameter, minute) {
+        if !self.seen.insert(site_parameter.number, minute) {
             return Err(Reason::Duplicate);
         }
-        let series = self.table.number_of(fields, latitude, longitude, site_parameter);
+        let series = self.table.number_of(record, latitude, longitude, site_parameter);
         self.take(Row { series, minute, aqi, category, concentration, raw_concentration });
         Ok(())
     }

@@ -6,17 +6,19 @@
 //! is read: [`SeriesTable::recognise`] compares it with that of the series that came next the last time, else of one
 //! with its coordinates and parameter, and takes apart only what is left.
 //!
-//! Why that is right: a text is learnt from the fields of an accepted row, none of which has a quote in it, and put in
-//! quotes throughout. A line of exactly these bytes and five fields of digits, point and minus would be split into
-//! these fields by [`crate::csv`] too, is valid UTF-8 without NUL as they are, and would decode to the same values.
-//! Whatever differs is left to the long way; a test holds both ways together.
+//! Why that is right: a text is learnt from the line of an accepted row in which each field is in quotes and none has a
+//! quote in it. A line of exactly these bytes and five fields of digits, point and minus would be split into these
+//! fields by [`crate::csv`] too, is valid UTF-8 without NUL as they are, and would decode to the same values. Whatever
+//! differs is left to the long way; a test holds both ways together.
 //!
 //! Whether a row is accepted is decided in [`crate::row`].
 
-use memchr::{memchr, memchr_iter};
+use std::ops::Range;
+
+use memchr::memchr_iter;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
-use crate::csv::Fields;
+use crate::csv::{Fields, Record};
 use crate::dictionary::Interner;
 use crate::key_hasher::KeyMap;
 use crate::number::{ShortDecimal, short_decimal};
@@ -28,9 +30,6 @@ const LEARNT_BYTES_MAX: usize = 16 << 20;
 /// Coordinates, time and parameter of a series that is looked up are found within so many bytes. A longer text is read
 /// the long way where it is not expected.
 const LOOKED_UP_BYTES_MAX: usize = 256;
-
-/// No series: none has this number.
-const NONE: u32 = u32::MAX;
 
 pub(crate) const UTC_BYTES: usize = "yyyy-MM-ddTHH:mm".len();
 
@@ -59,11 +58,19 @@ pub(crate) struct Texts {
     pub(crate) full_aqs_id: Interner,
 }
 
-/// The series of a day, by number.
+/// A parameter at a site.
+#[derive(Clone, Copy)]
+pub(crate) struct SiteParameter {
+    /// Counted from 0.
+    pub(crate) number: u32,
+    full_aqs_id: u32,
+    parameter: u32,
+}
+
+/// The series of a day, by number. Two may be alike, where their rows are not written in quotes throughout.
 pub(crate) struct SeriesTable {
     pub(crate) texts: Texts,
     series: Vec<Series>,
-    by_fields: KeyMap<[u64; 5], u32>,
     site_parameters: KeyMap<(u32, u32), u32>,
     learnt: Vec<u8>,
     /// One for each series.
@@ -73,16 +80,41 @@ pub(crate) struct SeriesTable {
     /// The series of the row before, in this file.
     before: Option<u32>,
     /// The series that is next if this file goes on like the one before.
-    expected: u32,
+    expected: Option<u32>,
 }
 
-/// The text of a series in `learnt`, in four pieces one after the other: up to the time, from there to the
-/// concentration, from there to the raw one, and from the category to the line's end. No bytes at all if not learnt.
+/// Where the text of a series is in `learnt`, up to the time, from there to the concentration, from there to the raw one,
+/// and from the category to past the line's end. All are empty if it was not learnt.
+#[derive(Default)]
 struct Pattern {
-    start: usize,
-    ends: [usize; 4],
+    head: Range<u32>,
+    parameter: Range<u32>,
+    unit: Range<u32>,
+    tail: Range<u32>,
     /// The series that came next when this one came last.
-    next: u32,
+    next: Option<u32>,
+}
+
+impl Pattern {
+    /// Of a line with these fields in quotes, which starts here.
+    fn of(fields: &Fields, start: usize) -> Pattern {
+        // Commas and quotes: one before the first field, three between two, one behind the last.
+        let mut next = start as u32 + 1;
+        let places = fields.map(|field| {
+            let place = next..next + field.len() as u32;
+            next = place.end + 3;
+            place
+        });
+        let between = |from: usize, to: usize| places[from].end..places[to].start;
+        Pattern {
+            head: start as u32..places[2].start,
+            parameter: between(2, 4),
+            unit: between(4, 6),
+            // Past the quote and the line feed.
+            tail: places[8].end..places[12].end + 2,
+            next: None,
+        }
+    }
 }
 
 /// A row whose series was recognised.
@@ -109,13 +141,12 @@ impl SeriesTable {
                 full_aqs_id: Interner::new(),
             },
             series: Vec::new(),
-            by_fields: KeyMap::default(),
             site_parameters: KeyMap::default(),
             learnt: Vec::new(),
             patterns: Vec::new(),
             by_text: KeyMap::default(),
             before: None,
-            expected: NONE,
+            expected: None,
         }
     }
 
@@ -126,13 +157,14 @@ impl SeriesTable {
     pub(crate) fn begin_file(&mut self) {
         self.before = None;
         // The first series of the day's first file; if a site before it has come since, one row is not expected.
-        self.expected = 0;
+        self.expected = Some(0);
     }
 
     /// The row that `text` starts with, if its series is known and it has nothing unusual about it.
     #[inline]
     pub(crate) fn recognise<'a>(&self, text: &'a [u8]) -> Option<Recognised<'a>> {
-        self.recognise_as(self.expected, text).or_else(|| self.recognise_as(self.looked_up(text)?, text))
+        let expected = self.expected.and_then(|expected| self.recognise_as(expected, text));
+        expected.or_else(|| self.recognise_as(self.looked_up(text)?, text))
     }
 
     /// A series with the coordinates and the parameter that `text` starts with.
@@ -149,17 +181,15 @@ impl SeriesTable {
     #[inline]
     fn recognise_as<'a>(&self, series: u32, text: &'a [u8]) -> Option<Recognised<'a>> {
         let pattern = self.patterns.get(series as usize)?;
-        let [head, parameter, unit, tail] = pattern.ends;
-        if head == pattern.start {
+        if pattern.head.is_empty() {
             return None;
         }
-        let known = |from: usize, to: usize| &self.learnt[from..to];
-        let (utc, rest) = text.strip_prefix(known(pattern.start, head))?.split_first_chunk()?;
-        let (concentration, rest) = short_decimal(rest.strip_prefix(known(head, parameter))?)?;
-        let (raw_concentration, rest) = short_decimal(rest.strip_prefix(known(parameter, unit))?)?;
+        let (utc, rest) = text.strip_prefix(self.learnt(&pattern.head))?.split_first_chunk()?;
+        let (concentration, rest) = short_decimal(rest.strip_prefix(self.learnt(&pattern.parameter))?)?;
+        let (raw_concentration, rest) = short_decimal(rest.strip_prefix(self.learnt(&pattern.unit))?)?;
         let (aqi, rest) = short_decimal(rest.strip_prefix(b"\",\"")?)?;
         let (category, rest) = short_decimal(rest.strip_prefix(b"\",\"")?)?;
-        let rest = rest.strip_prefix(known(unit, tail))?;
+        let rest = rest.strip_prefix(self.learnt(&pattern.tail))?;
         let bytes = text.len() - rest.len();
         Some(Recognised { series, utc, concentration, raw_concentration, aqi, category, bytes })
     }
@@ -168,68 +198,56 @@ impl SeriesTable {
     #[inline]
     pub(crate) fn taken(&mut self, series: u32) {
         if let Some(before) = self.before {
-            self.patterns[before as usize].next = series;
+            self.patterns[before as usize].next = Some(series);
         }
         self.before = Some(series);
         self.expected = self.patterns[series as usize].next;
     }
 
-    /// The number of a site's parameter, counted from 0.
-    pub(crate) fn site_parameter(&mut self, full_aqs_id: &[u8], parameter: &[u8]) -> u32 {
+    fn learnt(&self, range: &Range<u32>) -> &[u8] {
+        &self.learnt[range.start as usize..range.end as usize]
+    }
+
+    pub(crate) fn site_parameter(&mut self, full_aqs_id: &[u8], parameter: &[u8]) -> SiteParameter {
         let pair = (self.texts.full_aqs_id.intern(full_aqs_id), self.texts.parameter.intern(parameter));
         let next = self.site_parameters.len() as u32;
-        *self.site_parameters.entry(pair).or_insert(next)
+        let number = *self.site_parameters.entry(pair).or_insert(next);
+        SiteParameter { number, full_aqs_id: pair.0, parameter: pair.1 }
     }
 
     /// The series of a row that will be accepted; a new one is learnt.
-    pub(crate) fn number_of(&mut self, fields: &Fields, latitude: f64, longitude: f64, site_parameter: u32) -> u32 {
-        let [_, _, _, parameter, _, unit, _, _, _, site_name, agency, aqs_id, full_aqs_id] = *fields;
+    pub(crate) fn number_of(&mut self, record: &Record, latitude: f64, longitude: f64, site: SiteParameter) -> u32 {
+        let [_, _, _, _, _, unit, _, _, _, site_name, agency, aqs_id, _] = record.fields;
         let texts = &mut self.texts;
         let series = Series {
             latitude,
             longitude,
-            parameter: texts.parameter.intern(parameter),
+            parameter: site.parameter,
             unit: texts.unit.intern(unit),
             site_name: texts.site_name.intern(site_name),
             agency: texts.agency.intern(agency),
             aqs_id: texts.aqs_id.intern(aqs_id),
-            full_aqs_id: texts.full_aqs_id.intern(full_aqs_id),
-            site_parameter,
+            full_aqs_id: site.full_aqs_id,
+            site_parameter: site.number,
         };
-        let next = self.series.len() as u32;
-        let number = *self.by_fields.entry(series.key()).or_insert(next);
-        if number == next {
-            self.series.push(series);
-            let pattern = self.learn(fields);
-            let [head, parameter, ..] = pattern.ends;
-            if head > pattern.start {
-                let hash = text_hash(&self.learnt[pattern.start..head], &self.learnt[head..parameter]);
-                self.by_text.insert(hash, number);
-            }
-            self.patterns.push(pattern);
-        }
-        number
-    }
-
-    fn learn(&mut self, fields: &Fields) -> Pattern {
+        let number = self.series.len() as u32;
         let start = self.learnt.len();
-        let [latitude, longitude, _, parameter, _, unit, _, _, _, site_name, agency, aqs_id, full_aqs_id] = *fields;
-        let pieces: [&[&[u8]]; 4] = [
-            &[b"\"", latitude, b"\",\"", longitude, b"\",\""],
-            &[b"\",\"", parameter, b"\",\""],
-            &[b"\",\"", unit, b"\",\""],
-            &[b"\",\"", site_name, b"\",\"", agency, b"\",\"", aqs_id, b"\",\"", full_aqs_id, b"\"\n"],
-        ];
-        let bytes: usize = fields.iter().map(|field| field.len() + 4).sum();
-        let quoted = fields.iter().any(|field| memchr(b'"', field).is_some());
-        if quoted || start + bytes > LEARNT_BYTES_MAX {
-            return Pattern { start, ends: [start; 4], next: NONE };
+        let mut pattern = Pattern::default();
+        if let Some(line) = record.quoted.filter(|line| start + line.len() < LEARNT_BYTES_MAX) {
+            let whole = Pattern::of(&record.fields, 0);
+            let piece = |range: Range<u32>| &line[range.start as usize..range.end as usize];
+            let known = self.by_text.entry(text_hash(piece(whole.head), piece(whole.parameter))).or_insert(number);
+            if *known != number && self.series[*known as usize].key() == series.key() {
+                return *known;
+            }
+            *known = number;
+            self.learnt.extend_from_slice(line);
+            self.learnt.push(b'\n');
+            pattern = Pattern::of(&record.fields, start);
         }
-        let ends = pieces.map(|piece| {
-            piece.iter().for_each(|bytes| self.learnt.extend_from_slice(bytes));
-            self.learnt.len()
-        });
-        Pattern { start, ends, next: NONE }
+        self.series.push(series);
+        self.patterns.push(pattern);
+        number
     }
 }
 

@@ -28,7 +28,7 @@ fn the_long_way(files: &[Vec<u8>]) -> (RecordBatch, Rejected) {
     for file in files {
         rows.begin_file();
         for (line, raw) in Lines::of(file) {
-            if let Err(reason) = split(raw, &mut Vec::new()).and_then(|fields| rows.push(&fields)) {
+            if let Err(reason) = split(raw, &mut Vec::new()).and_then(|record| rows.push(&record)) {
                 rejected.push((line, raw.to_vec(), reason));
             }
         }
@@ -57,7 +57,7 @@ fn recognised(files: &[Vec<u8>]) -> (usize, usize) {
                 short += 1;
                 lines.pass(bytes);
             } else if let Some((_, raw)) = lines.next() {
-                let _ = split(raw, &mut Vec::new()).and_then(|fields| rows.push(&fields));
+                let _ = split(raw, &mut Vec::new()).and_then(|record| rows.push(&record));
             }
         }
     }
