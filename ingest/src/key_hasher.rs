@@ -1,5 +1,5 @@
-//! Hashes of short keys made of integers, for maps whose keys nobody outside chooses freely: numbers that we gave
-//! ourselves, and coordinates.
+//! Hashes of short keys made of integers, for maps whose keys nobody outside chooses: numbers that we gave ourselves,
+//! and hashes of texts.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
