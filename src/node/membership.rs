@@ -1,10 +1,13 @@
 //! What this node knows of the overlay and says of itself: announcements in and out, live links, placement.
 //!
 //! Plain synchronous state behind one lock; the tasks in [`super::links`] and [`super::loading`] act on it. It decides
-//! what is news for which neighbour, what is stored, and at the Leader what the placement is. Who scans what is decided
-//! by `routing`.
+//! what is news, what is stored, and at the Leader what the placement is; what each neighbour is told is in [`exchange`],
+//! what queries see in [`overview`]. Who scans what is decided by `routing`.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod exchange;
+mod overview;
+
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -14,24 +17,21 @@ use tokio::sync::watch;
 use super::state_dir::StateDir;
 use crate::config::Config;
 use crate::engine::executor::Clock;
-use crate::engine::hop::Hop;
 use crate::engine::message::NodeInstance;
-use crate::engine::reader::Overview;
 use crate::failure::{Failure, FailureKind};
 use crate::leader::manifest::{Expected, Manifest, StoredManifest};
 use crate::routing::adoption::{Heard, SILENCE};
 use crate::routing::announcements::{Announcement, Announcements, Load, NodeState, Received};
-use crate::routing::assignment::Snapshot;
 use crate::routing::known::{KnownPartition, PartitionStats, UNLISTED, known_digest};
-use crate::routing::path::shortest;
 use crate::routing::placement::{Placement, PlacementInput, ToPlace, place};
 use crate::routing::{NodeId, Topology};
 use crate::transport::services::{News, NewsAnswer};
 
+use exchange::Neighbor;
+pub use overview::NodeOverview;
+
 /// How long a silent node counts as alive; announcements come every second.
 pub const FORGET_AFTER: Duration = Duration::from_secs(5);
-/// A link counts as live this long after its last good exchange.
-const LINK_LIVE: Duration = Duration::from_secs(4);
 /// How long the Leader waits for members that never spoke before it places what is known: long enough for processes
 /// started together, short enough to serve what there is.
 const FIRST_PLACEMENT_GRACE: Duration = Duration::from_secs(5);
@@ -72,24 +72,6 @@ struct State {
     placement: Option<Arc<Placement>>,
     /// The last refusal of a neighbour, in words; for `status`.
     refusal: Option<String>,
-}
-
-#[derive(Default)]
-struct Neighbor {
-    /// The last good exchange.
-    heard: Option<Duration>,
-    /// The process that answered last, by its nonce.
-    process: Option<u64>,
-    /// Origins whose newest announcement it has not been sent.
-    unsent: BTreeSet<NodeId>,
-    /// The digest of the known list that it was sent last, by origin.
-    sent_known: BTreeMap<NodeId, u64>,
-}
-
-/// What to send to a neighbour, and how to take it back if that fails.
-pub struct Outgoing {
-    pub news: News,
-    origins: Vec<(NodeId, u64)>,
 }
 
 impl Membership {
@@ -439,36 +421,6 @@ impl Membership {
         (state.node_state, waiting)
     }
 
-    /// What is to be told to a neighbour now; with no news at all, an empty message keeps the link alive.
-    pub fn outgoing(&self, neighbor: &NodeId) -> Outgoing {
-        let mut state = self.lock();
-        let state = &mut *state;
-        let mut news = News { from: self.me.clone(), incarnation: state.incarnation, announcements: Vec::new() };
-        let mut origins = Vec::new();
-        if let Some(entry) = state.neighbors.get_mut(neighbor) {
-            for origin in std::mem::take(&mut entry.unsent) {
-                let Some(mut announcement) = state.announcements.get(&origin).cloned() else { continue };
-                if entry.sent_known.get(&origin) == Some(&announcement.known_digest) {
-                    announcement.known = None;
-                }
-                origins.push((origin, announcement.known_digest));
-                news.announcements.push(announcement);
-            }
-        }
-        Outgoing { news, origins }
-    }
-
-    /// A link that is not in the configuration begins.
-    pub fn add_neighbor(&self, peer: &NodeId) {
-        self.lock().neighbors.entry(peer.clone()).or_default();
-    }
-
-    /// A link that is not in the configuration has ended.
-    pub fn remove_neighbor(&self, peer: &NodeId) {
-        self.lock().neighbors.remove(peer);
-        self.announce_self();
-    }
-
     /// Whether and how this node hears the Leader.
     pub fn heard_of_leader(&self) -> Heard {
         let leader = &self.config.leader().id;
@@ -489,75 +441,6 @@ impl Membership {
         let is_heard = state.announcements.heard_at(leader).is_some_and(|at| now.saturating_sub(at) < SILENCE);
         let others = state.announcements.topology().among(&|node| node != peer);
         *leader == self.me || (is_heard && others.reachable(&self.me).contains(leader))
-    }
-
-    /// The neighbour took the news.
-    pub fn told(&self, neighbor: &NodeId, outgoing: &Outgoing, answer: &NewsAnswer) {
-        let now = (self.clock)();
-        let came_up = {
-            let mut state = self.lock();
-            let Some(entry) = state.neighbors.get_mut(neighbor) else { return };
-            let was_live = entry.is_live(now);
-            entry.heard = Some(now);
-            entry.process = Some(answer.nonce);
-            entry.sent_known.extend(outgoing.origins.iter().cloned());
-            for origin in &answer.wanted {
-                entry.sent_known.remove(origin);
-                entry.unsent.insert(origin.clone());
-            }
-            !was_live
-        };
-        if came_up {
-            tracing::info!(%neighbor, "link up");
-            self.announce_self();
-        } else if !answer.wanted.is_empty() {
-            self.bump();
-        }
-    }
-
-    /// The neighbour said hello back: everything alive is news to it.
-    pub fn greeted(&self, neighbor: &NodeId, nonce: u64) {
-        let mut state = self.lock();
-        state.refusal = None;
-        let origins: BTreeSet<NodeId> = state.announcements.iter().map(|a| a.origin.clone()).collect();
-        if let Some(entry) = state.neighbors.get_mut(neighbor) {
-            entry.process = Some(nonce);
-            entry.sent_known.clear();
-            entry.unsent = origins;
-        }
-    }
-
-    /// The exchange with the neighbour failed. `gone`: its process is not there, so the link is down at once.
-    pub fn untold(&self, neighbor: &NodeId, outgoing: Option<Outgoing>, gone: bool) {
-        let now = (self.clock)();
-        let went_down = {
-            let mut state = self.lock();
-            let Some(entry) = state.neighbors.get_mut(neighbor) else { return };
-            if let Some(outgoing) = outgoing {
-                entry.unsent.extend(outgoing.origins.into_iter().map(|(origin, _)| origin));
-            }
-            let was_live = entry.heard.is_some();
-            if gone || !entry.is_live(now) {
-                entry.heard = None;
-            }
-            was_live && entry.heard.is_none()
-        };
-        if went_down {
-            tracing::warn!(%neighbor, "link down");
-            self.announce_self();
-        }
-    }
-
-    /// A neighbour refuses the link, in its words.
-    pub fn refused(&self, refusal: String) {
-        self.lock().refusal = Some(refusal);
-    }
-
-    /// The process, by its nonce, that a neighbour was at the last exchange, while its link is live.
-    pub fn live_process(&self, neighbor: &NodeId) -> Option<u64> {
-        let now = (self.clock)();
-        let state = self.lock();
-        state.neighbors.get(neighbor).filter(|entry| entry.is_live(now)).and_then(|entry| entry.process)
     }
 
     /// The highest incarnation ever heard of a node.
@@ -606,56 +489,4 @@ impl Membership {
 
 fn announcement_lacks_known(announcement: &Announcement) -> bool {
     announcement.known_digest != UNLISTED && announcement.known.is_none()
-}
-
-impl Neighbor {
-    fn is_live(&self, now: Duration) -> bool {
-        self.heard.is_some_and(|heard| now.saturating_sub(heard) <= LINK_LIVE)
-    }
-}
-
-impl State {
-    fn live_links(&self, now: Duration) -> Vec<NodeId> {
-        self.neighbors.iter().filter(|(_, entry)| entry.is_live(now)).map(|(id, _)| id.clone()).collect()
-    }
-
-    fn tell_all_but(&mut self, origin: &NodeId, sender: Option<&NodeId>) {
-        for (id, entry) in &mut self.neighbors {
-            if Some(id) != sender && id != origin {
-                entry.unsent.insert(origin.clone());
-            }
-        }
-    }
-}
-
-/// What the leaves of a query at this node see.
-pub struct NodeOverview {
-    pub membership: Arc<Membership>,
-    pub hop: Arc<Hop>,
-}
-
-impl Overview for NodeOverview {
-    fn snapshot(&self) -> Snapshot {
-        let config = &self.membership.config;
-        let mut snapshot =
-            self.membership.with_announcements(|said| Snapshot::of(self.membership.me.clone(), config.members(), said));
-        // What this node holds it knows better than its last announcement.
-        if let Some(own) = snapshot.nodes.get_mut(&self.membership.me) {
-            own.holds = Arc::new(self.hop.store.ids().into_iter().collect());
-            own.alive = true;
-        }
-        snapshot
-    }
-
-    fn last_holder(&self, id: &PartitionId) -> Option<(NodeId, Vec<NodeId>)> {
-        let holder = self.membership.last_holders(id).into_iter().next().or_else(|| {
-            let placement = self.membership.placement()?;
-            placement.holders.get(id).and_then(|holders| holders.first().cloned())
-        })?;
-        let config = &self.membership.config;
-        let team = config.process(&holder).map(|process| process.team.clone());
-        let prefer = |node: &NodeId| config.process(node).map(|process| &process.team) == team.as_ref();
-        let path = shortest(&config.links(), &self.membership.me, &holder, &prefer, &BTreeSet::new());
-        Some((holder, path.map(|path| path.nodes().to_vec()).unwrap_or_default()))
-    }
 }
