@@ -11,16 +11,7 @@ use overlay::leader::answer::QuerySpec;
 use overlay::node::Node;
 
 fn spec(ask: Ask) -> QuerySpec {
-    QuerySpec {
-        ask,
-        team: None,
-        encoding: "arrow_ipc",
-        time_left: Some(Duration::from_secs(60)),
-        allow_partial: false,
-        limit: None,
-        cancel_on_disconnect: true,
-        wait: false,
-    }
+    QuerySpec { time_left: Some(Duration::from_secs(60)), cancel_on_disconnect: true, ..QuerySpec::of(ask) }
 }
 
 async fn ask(client: &Client, ask: Ask) -> u64 {

@@ -8,7 +8,7 @@ use overlay_ingest::Date;
 use super::bench::BenchArgs;
 use super::system_test::TestArgs;
 use crate::delivery::chunking;
-use crate::delivery::encoding::ENCODINGS;
+use crate::delivery::encoding::{self, ENCODINGS};
 use crate::engine::filter::RangeFilter;
 use crate::leader::fairness;
 use crate::node::log::LINES_MAX;
@@ -477,7 +477,7 @@ pub struct AnswerArgs {
     /// Give up after so many seconds; default: the Leader's deadline_s
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub timeout: Option<f64>,
-    #[arg(long, default_value = "arrow_ipc", value_name = "NAME", value_parser = encoding, help = encoding_help())]
+    #[arg(long, default_value = encoding::DEFAULT, value_name = "NAME", value_parser = encoding, help = encoding_help())]
     pub encoding: &'static str,
     /// Ask the data of this host, without the overlay: a reference
     #[arg(long)]

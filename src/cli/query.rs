@@ -162,14 +162,13 @@ async fn ask_leader(
     let asked = Instant::now();
     let timeout = answer.timeout.map(Duration::from_secs_f64);
     let spec = QuerySpec {
-        ask,
         team: answer.team.as_deref().map(Team::from),
         encoding: answer.encoding,
         time_left: timeout,
         allow_partial: answer.allow_partial,
         limit: answer.limit,
         cancel_on_disconnect: true,
-        wait: false,
+        ..QuerySpec::of(ask)
     };
     let shown = |failure: &Failure| CliError::from_failure(failure, client.address());
     let interrupted = tokio::signal::ctrl_c();

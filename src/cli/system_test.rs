@@ -108,14 +108,10 @@ impl Tester<'_> {
 
     fn spec(&self) -> QuerySpec {
         QuerySpec {
-            ask: Ask::Range(RangeFilter::default()),
             team: self.arguments.team.as_deref().map(Into::into),
-            encoding: "arrow_ipc",
             time_left: Some(Duration::from_secs_f64(self.arguments.timeout)),
-            allow_partial: false,
             limit: Some(self.arguments.rows),
-            cancel_on_disconnect: false,
-            wait: false,
+            ..QuerySpec::of(Ask::Range(RangeFilter::default()))
         }
     }
 

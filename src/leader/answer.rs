@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use crate::delivery::QueryId;
-use crate::delivery::encoding::ChunkMeta;
+use crate::delivery::encoding::{self, ChunkMeta};
 use crate::engine::message::NodeWork;
 use crate::engine::session::Ask;
 use crate::routing::{Link, NodeId, Team};
@@ -28,6 +28,23 @@ pub struct QuerySpec {
     pub cancel_on_disconnect: bool,
     /// Answer when the totals are known.
     pub wait: bool,
+}
+
+impl QuerySpec {
+    /// Everything as a client gets it that asks for nothing special: Arrow, the Leader's deadline, every row or none,
+    /// billed to nobody, on after a lost connection.
+    pub fn of(ask: Ask) -> QuerySpec {
+        QuerySpec {
+            ask,
+            team: None,
+            encoding: encoding::DEFAULT,
+            time_left: None,
+            allow_partial: false,
+            limit: None,
+            cancel_on_disconnect: false,
+            wait: false,
+        }
+    }
 }
 
 /// Where a query stands.

@@ -13,16 +13,7 @@ fn desk() -> Desk {
 }
 
 fn spec() -> QuerySpec {
-    QuerySpec {
-        ask: Ask::Sql("SELECT 1".into()),
-        team: None,
-        encoding: "json",
-        time_left: None,
-        allow_partial: false,
-        limit: None,
-        cancel_on_disconnect: false,
-        wait: false,
-    }
+    QuerySpec { encoding: "json", ..QuerySpec::of(Ask::Sql("SELECT 1".into())) }
 }
 
 fn share(query: QueryId) -> Share {

@@ -48,16 +48,7 @@ pub async fn read(client: &Client, spec: QuerySpec) -> Result<Answer, Failure> {
 
 /// A query with the client's defaults.
 pub fn spec(ask: Ask) -> QuerySpec {
-    QuerySpec {
-        ask,
-        team: None,
-        encoding: "arrow_ipc",
-        time_left: Some(PATIENCE),
-        allow_partial: false,
-        limit: None,
-        cancel_on_disconnect: false,
-        wait: false,
-    }
+    QuerySpec { time_left: Some(PATIENCE), ..QuerySpec::of(ask) }
 }
 
 /// A SQL query.

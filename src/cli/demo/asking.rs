@@ -49,16 +49,7 @@ impl Asked {
 
 /// Asks the Leader, as `overlay query` and `overlay sql` do, and keeps the chunks apart.
 pub async fn ask(client: &Client, ask: Ask) -> Result<Asked, Failure> {
-    let spec = QuerySpec {
-        ask,
-        team: None,
-        encoding: "arrow_ipc",
-        time_left: None,
-        allow_partial: false,
-        limit: None,
-        cancel_on_disconnect: true,
-        wait: false,
-    };
+    let spec = QuerySpec { cancel_on_disconnect: true, ..QuerySpec::of(ask) };
     let mut answer = client.open(spec).await?;
     let mut batches = Vec::new();
     while let Some(batch) = answer.next().await {

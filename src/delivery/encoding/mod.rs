@@ -81,6 +81,9 @@ pub const ENCODINGS: &[Line] = &[
     Line { name: "json", make: || Box::new(json::Json), help: "arrays of objects: readable by anything" },
 ];
 
+/// The one that is used unless another is asked for.
+pub const DEFAULT: &str = "arrow_ipc";
+
 /// The encoding of that name; none if there is no such encoding.
 pub fn by_name(name: &str) -> Option<Box<dyn Encoding>> {
     ENCODINGS.iter().find(|line| line.name == name).map(|line| (line.make)())

@@ -82,16 +82,7 @@ impl Remote {
 
     fn ask(&self, ask: Ask) -> Result<Vec<RecordBatch>, CliError> {
         let client = &self.cluster.client;
-        let spec = QuerySpec {
-            ask,
-            team: None,
-            encoding: "arrow_ipc",
-            time_left: Some(DEADLINE),
-            allow_partial: false,
-            limit: None,
-            cancel_on_disconnect: true,
-            wait: false,
-        };
+        let spec = QuerySpec { time_left: Some(DEADLINE), cancel_on_disconnect: true, ..QuerySpec::of(ask) };
         self.runtime.block_on(async {
             let shown = |failure| CliError::from_failure(&failure, client.address());
             let mut answer = client.open(spec).await.map_err(shown)?;

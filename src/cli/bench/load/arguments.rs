@@ -10,6 +10,7 @@ use super::schedule::Weighted;
 use crate::cli::arguments::{RangeArgs, SqlArgs, encoding, encoding_help, seconds};
 use crate::cli::error::{CliError, Exit};
 use crate::cli::query::range_ask;
+use crate::delivery::encoding;
 use crate::engine::session::Ask;
 use crate::routing::Team;
 
@@ -56,7 +57,7 @@ pub struct LoadArgs {
     /// Open loop: requests under way at the most; what is due beyond is counted as unissued
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     pub outstanding: u64,
-    #[arg(long, default_value = "arrow_ipc", value_name = "NAME", value_parser = encoding, help = encoding_help())]
+    #[arg(long, default_value = encoding::DEFAULT, value_name = "NAME", value_parser = encoding, help = encoding_help())]
     pub encoding: &'static str,
     /// Between two looks at the nodes and figures while it runs
     #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]

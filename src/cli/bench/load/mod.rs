@@ -252,16 +252,7 @@ fn keep(arguments: &LoadArgs, text: &str, json: &str, records: &[Record]) -> Res
 
 /// The rows of a small answer, as text.
 pub async fn rows_as_text(client: &Client, ask: Ask) -> Result<Vec<Vec<String>>, CliError> {
-    let spec = QuerySpec {
-        ask,
-        team: None,
-        encoding: "arrow_ipc",
-        time_left: Some(Duration::from_secs(60)),
-        allow_partial: false,
-        limit: None,
-        cancel_on_disconnect: true,
-        wait: false,
-    };
+    let spec = QuerySpec { time_left: Some(Duration::from_secs(60)), cancel_on_disconnect: true, ..QuerySpec::of(ask) };
     let shown = |failure: Failure| CliError::from_failure(&failure, client.address());
     let mut answer = client.open(spec).await.map_err(shown)?;
     let mut rows = Vec::new();

@@ -58,14 +58,13 @@ impl Question {
     /// The query as it crosses the wire.
     pub fn spec(&self, team: Option<Team>, manner: Manner) -> QuerySpec {
         QuerySpec {
-            ask: self.ask.clone(),
             team,
             encoding: manner.encoding,
             time_left: Some(manner.deadline),
             allow_partial: self.allow_partial,
             limit: self.limit,
             cancel_on_disconnect: true,
-            wait: false,
+            ..QuerySpec::of(self.ask.clone())
         }
     }
 }
