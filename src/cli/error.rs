@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use crate::failure::{Failure, FailureKind};
-use crate::routing::NodeId;
+use crate::routing;
 
 /// What the program's end says to a script.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,7 +92,7 @@ impl CliError {
             let _ = write!(place, "node {node}");
         }
         if !failure.route.is_empty() {
-            let route = failure.route.iter().map(NodeId::as_str).collect::<Vec<_>>().join(" → ");
+            let route = routing::names(&failure.route, " → ");
             let _ = write!(place, "{}route {route}", if place.is_empty() { "" } else { ", " });
         }
         if !place.is_empty() {

@@ -6,7 +6,7 @@ use super::arguments::{Common, ListArgs, ListFormat};
 use super::error::{CliError, Exit};
 use super::table::{TextTable, grouped};
 use super::target;
-use crate::routing::NodeId;
+use crate::routing::{self, NodeId};
 
 /// Shows them as the Leader sees them.
 pub fn run(common: &Common, arguments: &ListArgs) -> Result<Exit, CliError> {
@@ -15,7 +15,7 @@ pub fn run(common: &Common, arguments: &ListArgs) -> Result<Exit, CliError> {
     let status = runtime
         .block_on(client.status(Duration::from_secs(5)))
         .map_err(|failure| CliError::from_failure(&failure, client.address()))?;
-    let names = |nodes: &[NodeId]| nodes.iter().map(NodeId::as_str).collect::<Vec<_>>().join(" ");
+    let names = |nodes: &[NodeId]| routing::names(nodes, " ");
     match arguments.format.unwrap_or(ListFormat::Table) {
         ListFormat::Json => {
             let json = serde_json::to_string_pretty(&status.partitions)

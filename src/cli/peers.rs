@@ -10,7 +10,7 @@ use super::error::{CliError, Exit};
 use super::table::TextTable;
 use super::target;
 use crate::node::status::{MemberStatus, NodeStatus};
-use crate::routing::{Link, NodeId};
+use crate::routing::{self, Link, NodeId};
 
 /// One link as the Leader sees it.
 #[derive(Debug, PartialEq, Serialize)]
@@ -42,24 +42,20 @@ pub fn run(common: &Common, arguments: &ListArgs) -> Result<Exit, CliError> {
         ListFormat::Csv => {
             println!("a,b,kind,state,heard_by");
             for row in &rows {
-                println!("{},{},{},{},{}", row.a, row.b, row.kind, row.state, names(&row.heard_by));
+                println!("{},{},{},{},{}", row.a, row.b, row.kind, row.state, routing::names(&row.heard_by, " "));
             }
         }
         ListFormat::Table => {
             let mut table = TextTable::new(&["link", "kind", "state", "heard by"]);
             for row in &rows {
                 let link = format!("{} - {}", row.a, row.b);
-                table.row(vec![link, row.kind.into(), row.state.into(), names(&row.heard_by)]);
+                table.row(vec![link, row.kind.into(), row.state.into(), routing::names(&row.heard_by, " ")]);
             }
             print!("{}", table.render());
             print!("{}", summary(&rows));
         }
     }
     Ok(Exit::OK)
-}
-
-fn names(nodes: &[NodeId]) -> String {
-    nodes.iter().map(NodeId::as_str).collect::<Vec<_>>().join(" ")
 }
 
 /// Every link that is configured or that somebody alive hears.

@@ -12,7 +12,7 @@ use super::target::{self, Target};
 use crate::client::Client;
 use crate::node::status::NodeStatus;
 use crate::node::{os, state_dir};
-use crate::routing::NodeId;
+use crate::routing::{self, NodeId};
 
 /// How long processes may take until they serve.
 const START_MAX: Duration = Duration::from_secs(60);
@@ -147,7 +147,7 @@ async fn wait_until_serving(target: &Target, started: &mut [Started]) -> Result<
         if start.elapsed() > START_MAX {
             let missing = started.iter().map(|process| &process.id);
             let missing = missing.filter(|id| !statuses.iter().any(|status| status.process_id == **id));
-            let names = missing.map(NodeId::as_str).collect::<Vec<_>>().join(", ");
+            let names = routing::names(missing, ", ");
             return Err(CliError::new(Exit::FAILED, format!("{names} did not serve within {} s", START_MAX.as_secs()))
                 .hint("look into logs/"));
         }

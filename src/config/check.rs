@@ -10,7 +10,7 @@ use super::TeamConfig;
 use super::error::{Problems, Wrong};
 use super::read::{Draft, DraftProcess};
 use super::section::suggestion;
-use crate::routing::{Link, NodeId, Role, Team, Topology};
+use crate::routing::{self, Link, NodeId, Role, Team, Topology};
 
 type Processes = BTreeMap<NodeId, DraftProcess>;
 
@@ -125,8 +125,7 @@ fn check_neighbors(processes: &Processes, problems: &Problems) {
     let components = topology.components(processes.keys());
     // While a link is wrong, what it would have connected is not worth a second message.
     if sound && components.len() > 1 {
-        let groups: Vec<String> =
-            components.iter().map(|group| group.iter().map(NodeId::as_str).collect::<Vec<_>>().join(" ")).collect();
+        let groups: Vec<String> = components.iter().map(|group| routing::names(group, " ")).collect();
         let wrong = Wrong::new(format!("the overlay falls apart into {}", groups.join(" | ")));
         problems.add("processes", wrong.hint("every process must be reachable from every other"));
     }

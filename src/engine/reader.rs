@@ -27,6 +27,7 @@ use super::stop::{Stop, StopReason};
 use crate::delivery::encoding::checksum;
 use crate::delivery::encoding::zone::decode_and_hold;
 use crate::delivery::{Arrived, QueryId};
+use crate::routing;
 use crate::routing::assignment::{Order, Snapshot, Tried, assign};
 use crate::routing::forwarding::Forwarding;
 use crate::routing::topology::Link;
@@ -124,7 +125,7 @@ fn describe_gaps(gaps: &[(PartitionId, Gap)]) -> String {
     };
     let mut by_cause: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
     for (id, gap) in gaps {
-        let route = gap.route.iter().map(NodeId::as_str).collect::<Vec<_>>().join(" → ");
+        let route = routing::names(&gap.route, " → ");
         let node = gap.node.as_ref().map_or_else(|| "nobody".to_owned(), NodeId::to_string);
         let place = if route.is_empty() { node } else { format!("{node} (route {route})") };
         by_cause.entry((place, gap.message.clone())).or_default().push(id.date.to_string());

@@ -48,7 +48,7 @@ use crate::engine::store::Store;
 use crate::leader::admission::{Admission, AdmissionCounters, AdmissionLimits};
 use crate::leader::desk::Desk;
 use crate::leader::fairness;
-use crate::routing::{NodeId, forwarding};
+use crate::routing::{self, NodeId, forwarding};
 use crate::transport::connector::{Connector, SharedConnector, Tcp, tcp_incoming};
 use crate::transport::peer::{AddressOf, PeerLink, PeerLinks};
 use crate::transport::server;
@@ -155,7 +155,7 @@ impl Node {
     /// Leader's placement.
     pub async fn start(config: Arc<Config>, id: &NodeId) -> Result<Node, NodeError> {
         let Some(process) = config.process(id).cloned() else {
-            let known = config.processes.keys().map(NodeId::as_str).collect::<Vec<_>>().join(", ");
+            let known = routing::names(config.processes.keys(), ", ");
             return Err(NodeError::UnknownProcess { id: id.clone(), known });
         };
         let fingerprint = fingerprint(&config);

@@ -16,8 +16,8 @@ use crate::engine::message::ScanRequest;
 use crate::engine::scan::Output;
 use crate::engine::stop::{Stop, StopReason};
 use crate::failure::{Failure, FailureKind};
-use crate::routing::NodeId;
 use crate::routing::trace::{TraceHop, TraceRequest};
+use crate::routing::{self, NodeId};
 use crate::transport::peer::PeerLinks;
 use crate::transport::services::{Hello, HelloAnswer, LinkKind, News, NewsAnswer, PeerService};
 
@@ -83,7 +83,7 @@ impl PeerService for Peers {
             return Err(Failure::new(FailureKind::FailedPrecondition, "OLD_LEADER", message).at(me));
         }
         if request.hops.contains(me) {
-            let route = request.hops.iter().map(NodeId::as_str).collect::<Vec<_>>().join(" → ");
+            let route = routing::names(&request.hops, " → ");
             let message = format!("loop: {me} is on the route already ({route})");
             return Err(Failure::new(FailureKind::Internal, "LOOP", message).at(me));
         }

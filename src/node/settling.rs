@@ -21,7 +21,7 @@ use crate::engine::stop::Stop;
 use crate::failure::{Failure, FailureKind};
 use crate::leader::answer::QuerySpec;
 use crate::leader::manifest::Manifest;
-use crate::routing::NodeId;
+use crate::routing::{self, NodeId};
 
 /// How long a query waits for things to settle, at most: nodes look for new data and speak every second. Longer rides
 /// out slower disks; a disagreement that only a person can end is told so much later.
@@ -110,7 +110,7 @@ impl Queries {
     /// Members of which nobody knows what they have, as a failure; and whether their word may come in a moment.
     fn unheard(&self, manifest: &Manifest) -> Option<(Failure, bool)> {
         let first = manifest.unheard.first()?;
-        let names = manifest.unheard.iter().map(NodeId::as_str).collect::<Vec<_>>().join(", ");
+        let names = routing::names(&manifest.unheard, ", ");
         let verb = if manifest.unheard.len() == 1 { "has" } else { "have" };
         let message = format!("{names} {verb} never announced, so nobody knows which dates are missing");
         let failure = self.fail(FailureKind::Unavailable, "NEVER_ANNOUNCED", message);

@@ -56,6 +56,11 @@ impl fmt::Debug for NodeId {
     }
 }
 
+/// The ids in their order, with this between them.
+pub fn names<'a>(nodes: impl IntoIterator<Item = &'a NodeId>, between: &str) -> String {
+    nodes.into_iter().map(NodeId::as_str).collect::<Vec<_>>().join(between)
+}
+
 /// The name of a team, such as `green`. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]

@@ -8,7 +8,7 @@ use tonic::{Code, Status, TimeoutExpired};
 use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::failure::{Failure, FailureKind};
-use crate::routing::NodeId;
+use crate::routing::{self, NodeId};
 
 const DOMAIN: &str = "overlay";
 
@@ -52,7 +52,7 @@ pub(super) fn to_status(failure: Failure) -> Status {
         metadata.insert("node".to_owned(), node.to_string());
     }
     if !failure.route.is_empty() {
-        metadata.insert("route".to_owned(), join(&failure.route));
+        metadata.insert("route".to_owned(), routing::names(&failure.route, " "));
     }
     if !failure.dates.is_empty() {
         metadata.insert("dates".to_owned(), failure.dates.iter().take(400).cloned().collect::<Vec<_>>().join(" "));
@@ -110,10 +110,6 @@ fn timed_out(status: &Status) -> bool {
 /// error) as if the other end had meant it; what the other end says in words has no source on this side.
 fn broke(status: &Status) -> bool {
     matches!(status.code(), Code::Internal | Code::Cancelled) && status.source().is_some()
-}
-
-fn join(route: &[NodeId]) -> String {
-    route.iter().map(NodeId::as_str).collect::<Vec<_>>().join(" ")
 }
 
 /// A time in whole milliseconds, at least 1 where there is any.

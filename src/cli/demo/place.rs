@@ -22,7 +22,7 @@ use super::super::status::not_ready;
 use super::super::target::Target;
 use crate::client::Client;
 use crate::node::status::NodeStatus;
-use crate::routing::NodeId;
+use crate::routing::{self, NodeId};
 
 /// The overlay of the demo, but for its ports and folders.
 const SHIPPED: &str = include_str!("../../../configs/one_host.json");
@@ -220,7 +220,7 @@ impl Place {
             [] => {
                 let mut ids = ids;
                 ids.sort();
-                Ok(ids.iter().map(NodeId::as_str).collect::<Vec<_>>().join(" "))
+                Ok(routing::names(&ids, " "))
             }
             odd => Err(CliError::new(Exit::FAILED, odd.join("; "))),
         }

@@ -8,7 +8,7 @@ use super::holes::few;
 use crate::cli::table::{bytes, grouped};
 use crate::config::Config;
 use crate::node::{DataSource, LocalDates};
-use crate::routing::{NodeId, Team};
+use crate::routing::{self, NodeId, Team};
 
 /// Bytes of the cache that are read to compare them with their digests; of a larger one only lengths are compared.
 const VERIFY_BYTES_MAX: u64 = 2 << 30;
@@ -25,7 +25,7 @@ pub fn data(config: &Config, local: &[NodeId], flag: &str) -> Vec<Finding> {
 }
 
 fn of_team(config: &Config, team: &Team, range: DateRange, members: &[NodeId], flag: &str) -> Vec<Finding> {
-    let ids = members.iter().map(NodeId::as_str).collect::<Vec<_>>().join(" ");
+    let ids = routing::names(members, " ");
     let ingest = format!("overlay-ingest {}{flag}", config.dataset.root.display());
     let dates = match LocalDates::look(&config.dataset, range) {
         Ok(dates) => dates,

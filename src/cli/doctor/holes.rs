@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 use std::fmt::Display;
 
 use super::finding::Finding;
-use super::nodes::{hears, names};
+use super::nodes::hears;
 use super::probe::Probe;
 use crate::cli::table::grouped;
 use crate::config::Config;
 use crate::node::log;
 use crate::node::status::PartitionStatus;
-use crate::routing::NodeId;
+use crate::routing::{self, NodeId};
 
 /// What the Leader still misses.
 pub fn holes(config: &Config, probes: &[Probe], flag: &str) -> Vec<Finding> {
@@ -23,7 +23,7 @@ pub fn holes(config: &Config, probes: &[Probe], flag: &str) -> Vec<Finding> {
         let verb = if status.unheard.len() == 1 { "has" } else { "have" };
         let text = format!(
             "{} {verb} never announced: nobody knows their days, so queries on those of their teams fail",
-            names(&status.unheard)
+            routing::names(&status.unheard, " ")
         );
         let hosts = status.unheard.iter().filter_map(|id| config.process(id)).map(|process| process.host.as_str());
         let hosts = hosts.collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>().join(" and ");
@@ -39,7 +39,7 @@ pub fn holes(config: &Config, probes: &[Probe], flag: &str) -> Vec<Finding> {
     if !holes.is_empty() {
         let dates: Vec<&str> = holes.iter().map(|hole| hole.date.as_str()).collect();
         let last = holes.iter().flat_map(|hole| hole.holders.iter().chain(&hole.last_holders));
-        let last = names(last.collect::<BTreeSet<_>>());
+        let last = routing::names(last.collect::<BTreeSet<_>>(), " ");
         let held = if last.is_empty() { String::new() } else { format!("; last held by {last}") };
         let (count, all) = (holes.len(), status.partitions.len());
         let text = format!("nobody alive holds {count} of {all} days: {}{held}", few(&dates));

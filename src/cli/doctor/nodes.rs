@@ -9,7 +9,7 @@ use crate::cli::table::grouped;
 use crate::cli::target::Target;
 use crate::node::fingerprint;
 use crate::node::status::NodeStatus;
-use crate::routing::NodeId;
+use crate::routing::{self, NodeId};
 
 /// Who answers, as whom, and with which configuration and version; then, host by host, who does not.
 pub fn nodes(target: &Target, probes: &[Probe], flag: &str) -> Vec<Finding> {
@@ -24,7 +24,7 @@ pub fn nodes(target: &Target, probes: &[Probe], flag: &str) -> Vec<Finding> {
         }
     }
     for ((host, why), those) in absent {
-        let ids = names(those.iter().map(|probe| &probe.id));
+        let ids = routing::names(those.iter().map(|probe| &probe.id), " ");
         let ports = those.iter().filter_map(|probe| probe.address.as_deref()?.rsplit(':').next());
         let ports = ports.collect::<Vec<_>>().join(" ");
         findings.push(match why {
@@ -35,7 +35,7 @@ pub fn nodes(target: &Target, probes: &[Probe], flag: &str) -> Vec<Finding> {
             }
             Some(why) => {
                 let heard = those.iter().filter(|probe| is_heard(probes, &probe.id)).map(|probe| &probe.id);
-                let heard = match names(heard) {
+                let heard = match routing::names(heard, " ") {
                     none if none.is_empty() => none,
                     heard => format!("; yet nodes that answer hear {heard}"),
                 };
@@ -45,11 +45,6 @@ pub fn nodes(target: &Target, probes: &[Probe], flag: &str) -> Vec<Finding> {
         });
     }
     findings
-}
-
-/// Ids with blanks between them.
-pub fn names<'a>(ids: impl IntoIterator<Item = &'a NodeId>) -> String {
-    ids.into_iter().map(NodeId::as_str).collect::<Vec<_>>().join(" ")
 }
 
 fn is_heard(probes: &[Probe], id: &NodeId) -> bool {
