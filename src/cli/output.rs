@@ -232,10 +232,6 @@ pub fn write_table(
     shown_max: Option<usize>,
     rows: u64,
 ) -> Result<(), WriteError> {
-    let options = FormatOptions::default()
-        .with_date_format(Some(DAY))
-        .with_timestamp_format(Some(NAIVE_SECONDS))
-        .with_timestamp_tz_format(Some(SECONDS));
     let header: Vec<String> = schema
         .fields()
         .iter()
@@ -244,17 +240,12 @@ pub fn write_table(
     let mut table = super::table::TextTable::new(&header.iter().map(String::as_str).collect::<Vec<_>>());
     let mut left = shown_max.unwrap_or(usize::MAX);
     for batch in batches {
-        let columns = batch
-            .columns()
-            .iter()
-            .map(|column| ArrayFormatter::try_new(column, &options))
-            .collect::<Result<Vec<_>, _>>()?;
-        for row in 0..batch.num_rows().min(left) {
-            let cells = columns.iter().map(|column| column.value(row).to_string());
+        let shown = batch.slice(0, batch.num_rows().min(left));
+        for row in cells(&shown)? {
             // Long texts are cut only where nobody asked for the table by name.
-            table.row(cells.map(|text| if shown_max.is_some() { cut(text) } else { text }).collect());
+            table.row(row.into_iter().map(|text| if shown_max.is_some() { cut(text) } else { text }).collect());
         }
-        left -= batch.num_rows().min(left);
+        left -= shown.num_rows();
     }
     out.write_all(table.render().as_bytes())?;
     if shown_max.is_some_and(|max| rows > max as u64) {
@@ -262,6 +253,18 @@ pub fn write_table(
         writeln!(out, "… {} more rows (--format table, csv, json or -o FILE gives all)", grouped(rows - max as u64))?;
     }
     Ok(())
+}
+
+/// The rows as text, cell by cell, as a table shows them; nulls are empty.
+pub fn cells(batch: &RecordBatch) -> Result<Vec<Vec<String>>, ArrowError> {
+    let options = FormatOptions::default()
+        .with_date_format(Some(DAY))
+        .with_timestamp_format(Some(NAIVE_SECONDS))
+        .with_timestamp_tz_format(Some(SECONDS));
+    let columns = batch.columns().iter().map(|column| ArrayFormatter::try_new(column, &options));
+    let columns = columns.collect::<Result<Vec<_>, _>>()?;
+    let row = |row: usize| columns.iter().map(|column| column.value(row).to_string()).collect();
+    Ok((0..batch.num_rows()).map(row).collect())
 }
 
 fn cut(text: String) -> String {

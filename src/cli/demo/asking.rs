@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
-use arrow::util::display::{ArrayFormatter, FormatOptions};
 
 use super::super::error::{CliError, Exit};
+use super::super::output::cells;
 use super::place::Place;
 use crate::client::Client;
 use crate::engine::session::Ask;
@@ -33,14 +33,9 @@ impl Asked {
     /// Every row as one text, sorted: equal for equal answers in whatever order they came.
     pub fn rows_as_text(&self) -> Result<Vec<String>, CliError> {
         let shown = |error| CliError::caused(Exit::FAILED, "the rows cannot be shown", &error);
-        let options = FormatOptions::default();
         let mut rows = Vec::new();
         for batch in &self.batches {
-            let columns = batch.columns().iter().map(|column| ArrayFormatter::try_new(column, &options));
-            let columns = columns.collect::<Result<Vec<_>, _>>().map_err(shown)?;
-            for row in 0..batch.num_rows() {
-                rows.push(columns.iter().map(|column| column.value(row).to_string()).collect::<Vec<_>>().join("\t"));
-            }
+            rows.extend(cells(batch).map_err(shown)?.into_iter().map(|row| row.join("\t")));
         }
         rows.sort_unstable();
         Ok(rows)

@@ -7,7 +7,6 @@
 use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
-use arrow::util::display::{ArrayFormatter, FormatOptions};
 use tokio::runtime::Runtime;
 
 use super::cluster::{Cluster, Shape};
@@ -17,6 +16,7 @@ use super::report::Measured;
 use super::warm::others;
 use crate::cli::arguments::BenchPoint;
 use crate::cli::error::{CliError, Exit};
+use crate::cli::output::cells;
 use crate::cli::target;
 use crate::config::Config;
 use crate::engine::filter::RangeFilter;
@@ -111,11 +111,10 @@ pub fn some_point(config: &Config) -> Result<BenchPoint, CliError> {
     target::runtime()?.block_on(answered).map_err(|failure| CliError::from_failure(&failure, "this process"))?;
     let none = || CliError::new(Exit::FAILED, "the data set has no row");
     let batch = found.filter(|batch| batch.num_rows() > 0).ok_or_else(none)?;
-    let text = |column: usize| -> Result<String, CliError> {
-        let options = FormatOptions::default().with_timestamp_tz_format(Some("%Y-%m-%dT%H:%M:%S"));
-        let formatter = ArrayFormatter::try_new(batch.column(column).as_ref(), &options)
-            .map_err(|error| CliError::caused(Exit::FAILED, "a point cannot be named", &error))?;
-        Ok(formatter.value(0).to_string())
-    };
-    Ok(BenchPoint { site: text(0)?, parameter: text(1)?, utc: text(2)? })
+    let shown = |error| CliError::caused(Exit::FAILED, "a point cannot be named", &error);
+    let mut row = cells(&batch).map_err(shown)?.into_iter().flatten();
+    match (row.next(), row.next(), row.next()) {
+        (Some(site), Some(parameter), Some(utc)) => Ok(BenchPoint { site, parameter, utc }),
+        _ => Err(none()),
+    }
 }

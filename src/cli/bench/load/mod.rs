@@ -22,11 +22,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use arrow::util::display::{ArrayFormatter, FormatOptions};
 use serde_json::{Map, Value, json};
 
 use super::super::arguments::Common;
 use super::super::error::{CliError, Exit};
+use super::super::output::cells;
 use super::super::table::grouped;
 use super::super::target;
 use crate::client::Client;
@@ -256,16 +256,10 @@ pub async fn rows_as_text(client: &Client, ask: Ask) -> Result<Vec<Vec<String>>,
     let shown = |failure: Failure| CliError::from_failure(&failure, client.address());
     let mut answer = client.open(spec).await.map_err(shown)?;
     let mut rows = Vec::new();
-    let options = FormatOptions::default().with_timestamp_tz_format(Some("%Y-%m-%dT%H:%M:%S"));
     while let Some(batch) = answer.next().await {
         let batch = batch.map_err(shown)?;
-        let columns = batch.columns().iter().map(|column| ArrayFormatter::try_new(column.as_ref(), &options));
-        let columns = columns
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|error| CliError::caused(Exit::FAILED, "an answer cannot be shown", &error))?;
-        rows.extend(
-            (0..batch.num_rows()).map(|row| columns.iter().map(|column| column.value(row).to_string()).collect()),
-        );
+        let shown = |error| CliError::caused(Exit::FAILED, "an answer cannot be shown", &error);
+        rows.extend(cells(&batch).map_err(shown)?);
     }
     answer.cancel().await;
     Ok(rows)
