@@ -6,7 +6,9 @@
 
 pub(crate) mod engine;
 pub(crate) mod fairness;
+mod folder;
 pub(crate) mod load;
+mod nodes;
 
 use clap::{Args, Subcommand};
 

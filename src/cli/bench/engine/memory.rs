@@ -1,11 +1,13 @@
 //! Resident bytes per row: what the operating system counts for a node that holds the data set, less what it counts
 //! for the same node without data, by the rows held. `None` where the system does not tell.
 
-use super::cluster::{Cluster, Shape};
-use super::folder::Folder;
+use super::configuration::{Shape, configuration};
 use super::ingest::Days;
+use crate::cli::bench::folder::Folder;
+use crate::cli::bench::nodes::Nodes;
 use crate::cli::error::CliError;
 use crate::cli::target;
+use crate::client::Client;
 use crate::node::os;
 use crate::node::status::NodeStatus;
 use std::time::Duration;
@@ -21,12 +23,11 @@ pub fn bytes_per_row(days: &Days, folder: &Folder) -> Result<Option<f64>, CliErr
 fn look(days: &Days, folder: &Folder, holds_data: bool) -> Result<Option<(u64, u64)>, CliError> {
     let runtime = target::runtime()?;
     runtime.block_on(async {
-        let cluster = Cluster::start(days, folder, Shape::Alone { holds_data }).await?;
-        let status: NodeStatus = cluster
-            .client
+        let nodes = Nodes::start(&configuration(days, folder, Shape::Alone { holds_data }), folder.path()).await?;
+        let status: NodeStatus = Client::new(&nodes.leader)
             .status(Duration::from_secs(5))
             .await
-            .map_err(|failure| CliError::from_failure(&failure, cluster.client.address()))?;
+            .map_err(|failure| CliError::from_failure(&failure, &nodes.leader))?;
         Ok(os::resident_bytes(status.pid).map(|bytes| (bytes, status.rows)))
     })
 }

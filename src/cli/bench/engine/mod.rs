@@ -8,20 +8,19 @@
 //! Invariant: every process and folder that a run makes is gone when it ends, but for the Parquet files of a run with
 //! `--json`, whose reader wants to look at them: those the next run removes.
 
-mod cluster;
 pub mod cold;
-mod folder;
+mod configuration;
 mod ingest;
 mod memory;
 mod remote;
 mod report;
 mod warm;
 
+use super::folder::Folder;
 use crate::cli::arguments::BenchEngineArgs;
 use crate::cli::error::{CliError, Exit};
 use crate::config::Config;
-use cluster::{Shape, cluster_config};
-use folder::Folder;
+use configuration::{Shape, configuration};
 use ingest::Days;
 use report::Report;
 
@@ -47,7 +46,7 @@ pub fn run(arguments: &BenchEngineArgs) -> Result<Exit, CliError> {
         report.add("cold_count", cold::count(&folder.cache(), &arguments.range)?);
     }
 
-    let text = cluster_config(&days, &folder, Shape::OneHost);
+    let text = configuration(&days, &folder, Shape::OneHost).to_string();
     let config = Config::parse(&text, "the bench").map_err(|error| CliError::of(Exit::FAILED, &error))?;
     if ["warm_count", "warm_count_scan", "warm_rows"].iter().any(|name| wanted(name)) {
         let loaded = warm::Loaded::open(&config)?;

@@ -9,15 +9,17 @@ use std::time::{Duration, Instant};
 use arrow::array::RecordBatch;
 use tokio::runtime::Runtime;
 
-use super::cluster::{Cluster, Shape};
-use super::folder::Folder;
+use super::configuration::{Shape, configuration};
 use super::ingest::{Days, millis, tenths};
 use super::report::Measured;
 use super::warm::others;
 use crate::cli::arguments::BenchPoint;
+use crate::cli::bench::folder::Folder;
+use crate::cli::bench::nodes::Nodes;
 use crate::cli::error::{CliError, Exit};
 use crate::cli::output::cells;
 use crate::cli::target;
+use crate::client::Client;
 use crate::config::Config;
 use crate::engine::filter::RangeFilter;
 use crate::engine::session::Ask;
@@ -28,15 +30,19 @@ const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Nodes that run, and a client of theirs.
 pub struct Remote {
-    cluster: Cluster,
+    nodes: Nodes,
+    client: Client,
     runtime: Runtime,
 }
 
 impl Remote {
     pub fn start(days: &Days, folder: &Folder) -> Result<Remote, CliError> {
         let runtime = target::runtime()?;
-        let cluster = runtime.block_on(Cluster::start(days, folder, Shape::OneHost))?;
-        Ok(Remote { cluster, runtime })
+        let configuration = configuration(days, folder, Shape::OneHost);
+        let nodes = runtime.block_on(Nodes::start(&configuration, folder.path()))?;
+        // It connects on the runtime that it is made in.
+        let client = runtime.block_on(async { Client::new(&nodes.leader) });
+        Ok(Remote { nodes, client, runtime })
     }
 
     /// Every row of the range, every column.
@@ -76,12 +82,12 @@ impl Remote {
 
     /// Ends the nodes.
     pub fn end(self) -> Result<(), CliError> {
-        drop(self.cluster);
+        drop(self.nodes);
         Ok(())
     }
 
     fn ask(&self, ask: Ask) -> Result<Vec<RecordBatch>, CliError> {
-        let client = &self.cluster.client;
+        let client = &self.client;
         let spec = QuerySpec { time_left: Some(DEADLINE), cancel_on_disconnect: true, ..QuerySpec::of(ask) };
         self.runtime.block_on(async {
             let shown = |failure| CliError::from_failure(&failure, client.address());

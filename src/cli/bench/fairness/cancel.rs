@@ -12,10 +12,10 @@ use fastrand::Rng;
 use futures::future::join_all;
 
 use super::measures::MODEST;
-use super::nodes::Nodes;
 use super::scenarios::Scenarios;
 use crate::cli::bench::load::record::{Record, Status};
 use crate::cli::bench::load::request::Manner;
+use crate::cli::bench::nodes::Nodes;
 use crate::client::Client;
 use crate::node::status::Metrics;
 use crate::routing::Team;

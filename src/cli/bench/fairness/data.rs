@@ -1,6 +1,5 @@
 //! A generated data set in a temporary folder, and the queries that are put to it.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -10,6 +9,7 @@ use overlay_ingest::run::{RunOptions, run};
 use overlay_ingest::{Dataset, DateRange, Layout};
 
 use super::measures::{SCAN, SMALL};
+use crate::cli::bench::folder::Folder;
 use crate::cli::bench::load::request::Question;
 use crate::cli::error::{CliError, Exit};
 use crate::engine::filter::RangeFilter;
@@ -19,54 +19,42 @@ use crate::engine::session::Ask;
 const FIRST_DAY: &str = "20200810";
 const DAYS: u32 = 46;
 
-/// A folder that is removed when this goes.
-pub struct Place {
-    path: PathBuf,
+/// The data set and its cache, in a folder that goes when this does.
+pub struct GeneratedData {
+    folder: Folder,
+    pub rows: u64,
 }
 
-impl Place {
-    /// A new folder among the system's temporary ones.
-    pub fn new() -> Result<Place, CliError> {
-        let path = std::env::temp_dir().join(format!("overlay-fairness-{}", std::process::id()));
-        // `create_dir` refuses what is there already, also a link that somebody laid there.
-        fs::create_dir(&path).map_err(|error| {
-            CliError::caused(Exit::FAILED, format!("the folder {} cannot be made", path.display()), &error)
-        })?;
-        Ok(Place { path })
+impl GeneratedData {
+    /// Makes both.
+    pub fn make(sites: u32, seed: u64) -> Result<GeneratedData, CliError> {
+        let failed =
+            |error: &dyn std::error::Error| CliError::caused(Exit::FAILED, "no data could be generated", error);
+        let from = FIRST_DAY.parse().map_err(|_| CliError::new(Exit::FAILED, "the first day is no date"))?;
+        let options = GenerateOptions { days: DAYS, sites, seed, from };
+        let mut data = GeneratedData { folder: Folder::make(false)?, rows: 0 };
+        data.rows = generate(&data.root(), &options).map_err(|error| failed(&error))?.rows;
+        let dataset = Dataset::open(data.root()).map_err(|error| failed(&error))?;
+        let options =
+            RunOptions { cache: data.cache(), range: DateRange::ALL, layout: Layout::default(), force: false };
+        run(&dataset, &options, &Silent).map_err(|error| failed(&error))?;
+        Ok(data)
     }
 
-    pub fn path(&self) -> &Path {
-        &self.path
+    /// Where everything of the run may go.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// Where the CSV files are. A data set is called like its folder.
-    pub fn data_set(&self) -> PathBuf {
-        self.path.join("generated")
+    pub fn root(&self) -> PathBuf {
+        self.folder.path().join("generated")
     }
 
     /// Where the Parquet files are.
     pub fn cache(&self) -> PathBuf {
-        self.path.join("cache")
+        self.folder.cache()
     }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        // What cannot be removed is left to the system, which clears its temporary folders.
-        let _ = fs::remove_dir_all(&self.path);
-    }
-}
-
-/// Makes the data set and its cache. Gives the number of rows.
-pub fn make(place: &Place, sites: u32, seed: u64) -> Result<u64, CliError> {
-    let failed = |error: &dyn std::error::Error| CliError::caused(Exit::FAILED, "no data could be generated", error);
-    let from = FIRST_DAY.parse().map_err(|_| CliError::new(Exit::FAILED, "the first day is no date"))?;
-    let options = GenerateOptions { days: DAYS, sites, seed, from };
-    let made = generate(&place.data_set(), &options).map_err(|error| failed(&error))?;
-    let dataset = Dataset::open(place.data_set()).map_err(|error| failed(&error))?;
-    let options = RunOptions { cache: place.cache(), range: DateRange::ALL, layout: Layout::default(), force: false };
-    run(&dataset, &options, &Silent).map_err(|error| failed(&error))?;
-    Ok(made.rows)
 }
 
 /// A range scan of a whole parameter.

@@ -9,10 +9,10 @@
 //! generator's own part of the machine stands below the table, because it runs on the same cores.
 
 mod cancel;
+mod configuration;
 mod data;
 mod goals;
 mod measures;
-mod nodes;
 mod scenarios;
 mod shares;
 #[cfg(test)]
@@ -33,15 +33,15 @@ use super::load::machine::{self, CpuMeter};
 use super::load::record::{self, Record};
 use super::load::request::{Manner, Question, send};
 use super::load::{about, rows_as_text};
+use super::nodes::Nodes;
 use crate::cli::error::{CliError, Exit};
 use crate::client::Client;
 use crate::engine::session::Ask;
-use crate::leader::fairness;
 use crate::node::os;
-use data::Place;
+use configuration::{Shape, configuration, strategy};
+use data::GeneratedData;
 use goals::{Measured, Memory};
 use measures::{Costs, Runs};
-use nodes::{Nodes, Shape, Strategy};
 use scenarios::{Lengths, Scenarios};
 
 /// How the run with six processes is told from that with one.
@@ -68,9 +68,9 @@ pub struct FairnessArgs {
     /// Measure the six processes of configs/one_host.json as well
     #[arg(long)]
     pub six: bool,
-    /// The strategy that is measured; default: fair_queue where there is one, else strict
-    #[arg(long, value_name = "NAME")]
-    pub strategy: Option<String>,
+    /// The strategy that is measured
+    #[arg(long, value_name = "NAME", default_value = "fair_queue")]
+    pub strategy: String,
     /// Sites of the generated data set: more make scans longer
     #[arg(long, value_name = "N", default_value_t = 600)]
     pub sites: u32,
@@ -112,33 +112,22 @@ pub fn run(arguments: &FairnessArgs) -> Result<Exit, CliError> {
 
 async fn measure(arguments: &FairnessArgs) -> Result<Exit, CliError> {
     let begun = Instant::now();
-    let name = arguments.strategy.as_deref().unwrap_or(match fairness::by_name("fair_queue") {
-        Some(_) => "fair_queue",
-        None => "strict",
-    });
-    let (ours, fifo) = (Strategy::named(name)?, Strategy::fifo());
-    let place = Place::new()?;
+    let ours = strategy(&arguments.strategy)?;
     eprintln!("generating data …");
-    let rows = data::make(&place, arguments.sites, arguments.seed)?;
-    let first = one(arguments, &place, Shape::Embedded, &ours, &ours.label).await?;
-    let beside = if ours.label == fifo.label {
-        None
-    } else {
-        Some(one(arguments, &place, Shape::Embedded, &fifo, &fifo.label).await?)
-    };
+    let data = GeneratedData::make(arguments.sites, arguments.seed)?;
+    let first = one(arguments, &data, Shape::Embedded, ours, ours).await?;
+    let beside = if ours == FIFO { None } else { Some(one(arguments, &data, Shape::Embedded, FIFO, FIFO).await?) };
     let six = if arguments.six {
-        Some(one(arguments, &place, Shape::Six, &ours, &format!("{}{SIX}", ours.label)).await?)
+        Some(one(arguments, &data, Shape::Six, ours, &format!("{ours}{SIX}")).await?)
     } else {
         None
     };
-    drop(place);
 
     let outcomes: Vec<Outcome> = [Some(first), beside, six].into_iter().flatten().collect();
     let (costs, columns) = columns(&outcomes)?;
     let mut about = about(arguments.seed);
-    about.insert("strategy".to_owned(), json!(ours.told()));
-    about.insert("fifo".to_owned(), json!(fifo.told()));
-    about.insert("rows".to_owned(), json!(rows));
+    about.insert("strategy".to_owned(), json!(ours));
+    about.insert("rows".to_owned(), json!(data.rows));
     about.insert("sites".to_owned(), json!(arguments.sites));
     about.insert("seconds".to_owned(), json!(begun.elapsed().as_secs_f64()));
     about.insert("quick".to_owned(), json!(arguments.quick));
@@ -211,12 +200,16 @@ fn print(json: bool, columns: &[(String, Measured)], costs: Costs, outcomes: &[O
 /// Every scenario with one strategy on fresh nodes.
 async fn one(
     arguments: &FairnessArgs,
-    place: &Place,
+    data: &GeneratedData,
     shape: Shape,
-    strategy: &Strategy,
+    strategy: &str,
     label: &str,
 ) -> Result<Outcome, CliError> {
-    let nodes = Nodes::start(place, shape, strategy, label).await?;
+    let start = async |label: &str| {
+        let folder = data.folder().join(label);
+        Nodes::start(&configuration(data, shape, strategy, &folder), &folder).await
+    };
+    let nodes = start(label).await?;
     let meter = CpuMeter::start(nodes.pids());
     let (scan, smalls) = questions(&nodes.leader, &arguments.parameter).await?;
     let lengths = if arguments.quick { Lengths::QUICK } else { Lengths::FULL };
@@ -243,7 +236,7 @@ async fn one(
     // What was opened in the last moment of a run, and never read, is a result that stays until it is abandoned. Cancels
     // are to find nothing of others.
     drop(nodes);
-    let nodes = Nodes::start(place, shape, strategy, &format!("{label}-cancel")).await?;
+    let nodes = start(&format!("{label}-cancel")).await?;
     eprintln!("{label}/cancel …");
     let scan_time = Duration::from_secs_f64(costs.scan);
     records.extend(cancel::run(&nodes, &scenarios, lengths.cancels, scan_time).await);
@@ -345,8 +338,7 @@ fn print_table(columns: &[(String, Measured)], costs: Costs, outcomes: &[Outcome
                 writeln!(out, "{}: cores used by the generator {generator:.2}, by the nodes {nodes:.2}", outcome.label);
         }
     }
-    if let (Some(fifo), Some(seconds)) = (about.get("fifo"), about.get("seconds")) {
-        let seconds = seconds.as_f64().unwrap_or_default();
-        let _ = writeln!(out, "fifo: {}; {seconds:.0} s in all", fifo.as_str().unwrap_or_default());
+    if let Some(seconds) = about.get("seconds").and_then(Value::as_f64) {
+        let _ = writeln!(out, "{seconds:.0} s in all");
     }
 }

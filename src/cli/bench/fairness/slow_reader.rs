@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::data::giant;
 use super::goals::Memory;
 use super::measures::GREEDY;
-use super::nodes::Nodes;
 use crate::cli::bench::load::request::Manner;
+use crate::cli::bench::nodes::Nodes;
 use crate::client::Client;
 use crate::routing::Team;
 
