@@ -238,6 +238,9 @@ pub struct NodeArgs {
     /// Write the log to stderr instead of logs/ID.log
     #[arg(long)]
     pub log_to_stderr: bool,
+    /// End when stdin is closed: a program that starts nodes with a pipe leaves none behind, however it ends
+    #[arg(long)]
+    pub while_stdin_open: bool,
 }
 
 /// Settings of the configuration file that a flag can replace. Strategies count on the Leader.

@@ -34,7 +34,7 @@ pub fn run(common: &Common, arguments: &NodeArgs) -> Result<Exit, CliError> {
         .enable_all()
         .build()
         .map_err(|error| CliError::caused(Exit::FAILED, "the node cannot start its threads", &error))?;
-    let ended = runtime.block_on(serve(&target, &id, log));
+    let ended = runtime.block_on(serve(&target, &id, log, arguments.while_stdin_open));
     runtime.shutdown_background();
     if let Err(error) = &ended {
         tracing::error!("{error:?}");
@@ -42,7 +42,7 @@ pub fn run(common: &Common, arguments: &NodeArgs) -> Result<Exit, CliError> {
     ended.map(|()| Exit::OK)
 }
 
-async fn serve(target: &Target, id: &NodeId, log: Option<PathBuf>) -> Result<(), CliError> {
+async fn serve(target: &Target, id: &NodeId, log: Option<PathBuf>, while_stdin_open: bool) -> Result<(), CliError> {
     let failed = |error: crate::node::NodeError| {
         let hint = error.hint();
         let shown = CliError::of(Exit::FAILED, &error);
@@ -65,11 +65,27 @@ async fn serve(target: &Target, id: &NodeId, log: Option<PathBuf>) -> Result<(),
     let graceful = tokio::select! {
         asked = node.run() => asked.map_err(failed)?,
         _ = os::asked_to_end() => true,
+        () = stdin_closed(), if while_stdin_open => true,
     };
     tracing::info!(graceful, "draining");
     node.drain(if graceful { DRAIN_MAX } else { std::time::Duration::ZERO }).await;
     tracing::info!("ended");
     Ok(())
+}
+
+/// Waits until nobody can write to stdin any more; what is written meanwhile is not looked at.
+async fn stdin_closed() {
+    let (closed, heard) = tokio::sync::oneshot::channel();
+    // A read cannot be broken off: the thread ends with the process.
+    std::thread::spawn(move || {
+        // An error means as well that nothing will come.
+        let _ = io::copy(&mut io::stdin(), &mut io::sink());
+        let _ = closed.send(());
+    });
+    // The sender is dropped only after it has sent, or if the thread failed: then the node goes on to its other ends.
+    if heard.await.is_err() {
+        std::future::pending::<()>().await;
+    }
 }
 
 /// To a file that is rotated, or to stderr.

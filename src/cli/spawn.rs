@@ -21,6 +21,15 @@ pub struct Started {
     pub child: Child,
 }
 
+/// What happens to a node when the program that started it ends, and be it by `kill -9`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lifetime {
+    /// It goes on.
+    ItsOwn,
+    /// It ends too: it sees that the pipe to its stdin is closed. For as long as it is to run, its [`Child`] is kept.
+    OfThisProgram,
+}
+
 /// The processes of the configuration whose host is an address of this machine.
 pub fn local_ids(target: &Target) -> Vec<NodeId> {
     target
@@ -38,7 +47,13 @@ pub fn is_local(host: &str) -> bool {
 }
 
 /// Starts `overlay node --id ID` with the same configuration and overrides. Its stderr goes to `logs/ID.err`.
-pub fn start(common: &Common, overrides: &OverrideArgs, target: &Target, id: &NodeId) -> Result<Started, CliError> {
+pub fn start(
+    common: &Common,
+    overrides: &OverrideArgs,
+    target: &Target,
+    id: &NodeId,
+    lifetime: Lifetime,
+) -> Result<Started, CliError> {
     let failed = |what: &str, error: &std::io::Error| CliError::caused(Exit::FAILED, format!("{id}: {what}"), error);
     let program = std::env::current_exe().map_err(|error| failed("this program cannot be found", &error))?;
     std::fs::create_dir_all("logs").map_err(|error| failed("the folder logs cannot be made", &error))?;
@@ -55,9 +70,18 @@ pub fn start(common: &Common, overrides: &OverrideArgs, target: &Target, id: &No
         command.arg(flag).arg(value);
     }
     os::in_own_group(&mut command);
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
+    tie(&mut command, lifetime);
+    command.stdout(Stdio::null()).stderr(stderr);
     let child = command.spawn().map_err(|error| failed("it cannot be started", &error))?;
     Ok(Started { id: id.clone(), child })
+}
+
+/// Gives the node the stdin that its lifetime needs.
+pub fn tie(command: &mut Command, lifetime: Lifetime) {
+    match lifetime {
+        Lifetime::ItsOwn => command.stdin(Stdio::null()),
+        Lifetime::OfThisProgram => command.arg("--while-stdin-open").stdin(Stdio::piped()),
+    };
 }
 
 fn override_flags(overrides: &OverrideArgs) -> Vec<(&'static str, String)> {

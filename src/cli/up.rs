@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::arguments::{Common, DownArgs, UpArgs};
 use super::error::{CliError, Exit};
-use super::spawn::{self, Started};
+use super::spawn::{self, Lifetime, Started};
 use super::status;
 use super::table::{TextTable, grouped};
 use super::target::{self, Target};
@@ -37,7 +37,7 @@ pub fn run(common: &Common, arguments: &UpArgs) -> Result<Exit, CliError> {
     let runtime = target::runtime()?;
     let mut started = Vec::with_capacity(ids.len());
     for id in &ids {
-        match spawn::start(common, &arguments.overrides, &target, id) {
+        match spawn::start(common, &arguments.overrides, &target, id, Lifetime::ItsOwn) {
             Ok(process) => started.push(process),
             Err(error) => {
                 runtime.block_on(end_all(&target, &mut started));

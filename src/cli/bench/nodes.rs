@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::load::machine;
 use crate::cli::error::{CliError, Exit};
+use crate::cli::spawn::{Lifetime, tie};
 use crate::cli::status::wait_until_ready;
 use crate::client::Client;
 use crate::config::Config;
@@ -78,7 +79,8 @@ impl Nodes {
             let mut command = Command::new(&program);
             command.arg("node").arg("--config").arg(&file).args(["--id", id.as_str()]);
             command.env(THREADS_VARIABLE, &threads).current_dir(folder);
-            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors);
+            tie(&mut command, Lifetime::OfThisProgram);
+            command.stdout(Stdio::null()).stderr(errors);
             nodes.children.push(command.spawn().map_err(|error| failed(&error))?);
         }
         let print = fingerprint(&config).to_string();

@@ -23,6 +23,7 @@ use std::time::Instant;
 
 use super::arguments::DemoArgs;
 use super::error::{CliError, Exit};
+use super::spawn::Lifetime;
 use super::target;
 use crate::client::Client;
 use crate::node::os;
@@ -56,8 +57,10 @@ impl From<CliError> for Broken {
 /// Plays it from start to end, and cleans up.
 pub fn run(arguments: &DemoArgs) -> Result<Exit, CliError> {
     let typed = Typed::now();
+    // Nodes that are to be kept outlive the demo; others go with it, also when it is killed.
+    let lifetime = if arguments.keep { Lifetime::ItsOwn } else { Lifetime::OfThisProgram };
     // Dropped last, so that nothing works in the folder any more when it goes.
-    let mut place = Place::default();
+    let mut place = Place::new(lifetime);
     let runtime = target::runtime()?;
     let played = runtime.block_on(async {
         tokio::select! {

@@ -17,7 +17,7 @@ use tempfile::TempDir;
 
 use super::super::arguments::{Common, OverrideArgs};
 use super::super::error::{CliError, Exit};
-use super::super::spawn::{self, Started};
+use super::super::spawn::{self, Lifetime, Started};
 use super::super::status::not_ready;
 use super::super::target::Target;
 use crate::client::Client;
@@ -38,8 +38,9 @@ const LOOK_TIMEOUT: Duration = Duration::from_secs(2);
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// What the demo lives in; empty at first.
-#[derive(Default)]
 pub struct Place {
+    /// Whether the nodes may outlive the demo.
+    lifetime: Lifetime,
     processes: Processes,
     /// The configuration, once it is written.
     cluster: Option<(Common, Target)>,
@@ -71,6 +72,11 @@ pub struct Made {
 }
 
 impl Place {
+    /// Nothing yet; what will be started in it lives so long.
+    pub fn new(lifetime: Lifetime) -> Place {
+        Place { lifetime, processes: Processes::default(), cluster: None, folder: None, home: None }
+    }
+
     /// Makes the folder, the data set, the cache and the configuration.
     pub async fn make(&mut self, days: u32, seed: u64) -> Result<Made, CliError> {
         let failed = |what: &'static str| move |error: io::Error| CliError::caused(Exit::FAILED, what, &error);
@@ -146,7 +152,7 @@ impl Place {
 
     fn spawn(&mut self, id: &NodeId) -> Result<(), CliError> {
         let (common, target) = self.cluster()?;
-        let started = spawn::start(common, &OverrideArgs::default(), target, id)?;
+        let started = spawn::start(common, &OverrideArgs::default(), target, id, self.lifetime)?;
         self.processes.0.push(started);
         Ok(())
     }

@@ -219,6 +219,19 @@ fn an_interrupted_demo_leaves_nothing() {
 }
 
 #[test]
+fn the_nodes_of_a_killed_demo_end_by_themselves() {
+    let scene = Scene::new();
+    let demo = scene.start(&["--days", "8"]);
+    eventually("six processes", || (pids(&demo.text()).len() == 6 || demo.has_ended()).then_some(()));
+    demo.signal(Signal::KILL);
+    demo.end();
+    // The folder stays: there was nobody to remove it.
+    let [folder] = &scene.left()[..] else { panic!("{:?}", scene.left()) };
+    let left = Kept { folder };
+    eventually("their end", || left.running().is_empty().then_some(()));
+}
+
+#[test]
 fn a_demo_whose_node_dies_says_so_and_leaves_nothing() {
     let scene = Scene::new();
     let demo = scene.start(&[]);
