@@ -196,7 +196,8 @@ impl ScanJobs {
                     Verdict::EveryRow => Look::TakeAll,
                     Verdict::Open(open) => {
                         let may_count = self.may_tell_counts() && self.filter.may_use_index();
-                        if let Some(count) = may_count.then(|| terms.count(zone as usize, &open)).flatten() {
+                        if let Some(count) = may_count.then(|| terms.count(zone as usize, &entry.rows, &open)).flatten()
+                        {
                             tell(How::Index, count);
                             continue;
                         }
@@ -290,14 +291,11 @@ impl ScanJobs {
         answer.bytes_scanned = column_bytes(zone_rows, self.filter.columns());
         answer.rows = rows;
         answer.cut = rows < matched;
-        if rows == 0 {
+        if rows == 0 || self.filter.counts_only() {
             return Ok(Some(vec![answer]));
         }
         let plain = self.output == Output::Plain;
         let batch = self.filter.take(zone_rows, &matches, rows as usize, plain)?;
-        if batch.num_columns() == 0 {
-            return Ok(Some(vec![answer]));
-        }
         if self.output != Output::Ipc {
             answer.payload = Payload::Batch(batch);
             return Ok(Some(vec![answer]));

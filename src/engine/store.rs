@@ -48,7 +48,7 @@ pub struct HeldPartition {
 }
 
 impl HeldPartition {
-    /// Cuts a partition into its zones, and keeps its rows as [`ZoneRows::by_run`] does.
+    /// Cuts a partition into its zones, and keeps its rows as [`ZoneRows::compact`] does.
     pub fn new(partition: &Partition) -> HeldPartition {
         let zones = (0..partition.zone_count().max(1))
             .map(|index| match partition.zone_count() {
@@ -56,19 +56,20 @@ impl HeldPartition {
                 _ => Zone::new(partition.id, index as u32, &partition.zone(index)),
             })
             .collect::<Vec<_>>();
-        let (map, typed) = (ZoneMap::of(&zones), TypedZones::of(&zones));
-        let all = ZoneRows::by_run(&partition.batch);
+        let map = ZoneMap::of(&zones);
+        let all = ZoneRows::compact(&partition.batch);
         let mut start = 0;
         let zones = zones.into_iter().map(|zone| {
             let rows = all.slice(start, zone.rows.len());
             start += zone.rows.len();
             Zone { rows, ..zone }
         });
+        let zones: Vec<Zone> = zones.collect();
         HeldPartition {
             id: partition.id,
             map,
-            typed,
-            zones: zones.collect(),
+            typed: TypedZones::of(&zones),
+            zones,
             stats: partition.stats.clone(),
             csv_bytes: partition.csv_bytes,
         }

@@ -55,8 +55,9 @@ impl Overview for OnlyHere {
     }
 }
 
-/// The partition with some concentrations replaced by values on which ways to compare could differ.
-fn with_odd_values(partition: Partition, random: &mut Rng) -> Partition {
+/// The partition with some concentrations replaced by values on which ways to compare could differ. With `many`, most
+/// rows have one of their own, so that they are not kept as codes.
+fn with_odd_values(partition: Partition, many: bool, random: &mut Rng) -> Partition {
     let schema = partition.batch.schema();
     let column = schema.index_of("concentration").expect("a column of observations");
     let before = partition.batch.column(column).as_primitive::<Float64Type>().clone();
@@ -66,6 +67,7 @@ fn with_odd_values(partition: Partition, random: &mut Rng) -> Partition {
             1 => Some(-0.0),
             2 => None,
             3 => Some(f64::from_bits(0.3f64.to_bits() + 1)),
+            _ if many => Some(f64::from(random.i32(-50_000..600_000)) / 10_000.0),
             _ => before.is_valid(row).then(|| before.value(row)),
         })
         .collect();
@@ -85,9 +87,9 @@ impl Alone {
         let mut random = Rng::with_seed(seed);
         let store = Arc::new(Store::default());
         let mut partitions = Vec::new();
-        for date in dataset.dates(DateRange::ALL) {
+        for (day, date) in dataset.dates(DateRange::ALL).enumerate() {
             let parsed = parse_date(&dataset, date, Layout { zone_rows: 64 }).expect("no fault in it");
-            let partition = with_odd_values(parsed.partition, &mut random);
+            let partition = with_odd_values(parsed.partition, day == 1, &mut random);
             partitions.push(PinnedPartition { id: partition.id, stats: Some(partition.stats.clone()) });
             store.insert(HeldPartition::new(&partition));
         }
