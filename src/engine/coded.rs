@@ -191,6 +191,12 @@ impl Coded {
         }
     }
 
+    /// What the codes and the table take.
+    pub fn memory_bytes(&self) -> usize {
+        let codes = with_codes!(&self.codes, codes => size_of_val(&**codes));
+        codes + self.values.get_buffer_memory_size() + size_of_val(&*self.keys)
+    }
+
     /// The number of distinct values.
     pub fn value_count(&self) -> usize {
         self.keys.len()

@@ -2,8 +2,8 @@
 //!
 //! For each parameter the codes of its distinct concentrations ([`super::coded`]), ascending, each with the number of rows
 //! up to it: a count is two searches by halving. Measurements are given to a tenth, so a zone of thousands of rows has some
-//! hundred of them. Where they are too many (above one for [`ROWS_PER_VALUE_MIN`] rows), or the column has no codes, there
-//! is no index, and the zone is scanned: so the index never takes more than 1.5 bytes a row.
+//! hundred of them. Where a parameter has too many (above one for [`ROWS_PER_VALUE_MIN`] rows), or the column has no codes,
+//! there are no counts, and the zone is scanned: so the index never takes more than 3 bytes a row.
 
 use std::ops::Range;
 
@@ -12,8 +12,9 @@ use arrow::datatypes::ArrowNativeType;
 
 use super::zone_rows::{ColumnOfZone, ZoneRows};
 
-/// Fewer rows a distinct value than this are not worth an index.
-const ROWS_PER_VALUE_MIN: usize = 4;
+/// Fewer rows a distinct value than this are not worth an index; a few values always are.
+const ROWS_PER_VALUE_MIN: usize = 2;
+const VALUES_MIN: usize = 32;
 
 /// The counts of one zone.
 #[derive(Debug)]
@@ -28,6 +29,12 @@ struct Group {
     key: i64,
     /// With and without a number.
     rows: u32,
+    /// `None` where they would be too many.
+    counts: Option<Counts>,
+}
+
+#[derive(Debug)]
+struct Counts {
     /// Codes of the distinct numbers, ascending.
     codes: Box<[u16]>,
     /// For each of them the rows that have it or a lesser one.
@@ -35,13 +42,11 @@ struct Group {
 }
 
 impl CountIndex {
-    /// The index of a zone, from a column of texts and one of numbers; `None` if it would be too large, or the columns are
-    /// not of the form for it.
+    /// The index of a zone, from a column of texts and one of numbers; `None` if the columns are not of the form for it.
     pub fn of(zone: &ZoneRows, texts: usize, numbers: usize) -> Option<CountIndex> {
         let ColumnOfZone::Coded(numbers, place) = zone.column(numbers) else { return None };
         let none = numbers.value_count();
         let mut rows_of_code = vec![0u32; none + 1];
-        let mut values = 0;
         let mut groups: Vec<Group> = Vec::new();
         let mut spans = spans_of_keys(zone, texts)?;
         spans.sort_unstable_by_key(|(key, span)| (*key, span.start));
@@ -57,32 +62,36 @@ impl CountIndex {
                 codes.push(code as u16);
                 rows_through.push(rows);
             }
-            values += codes.len();
             let rows = rows + rows_of_code[none];
             rows_of_code.fill(0);
-            groups.push(Group {
-                key: same_key[0].0,
-                rows,
-                codes: codes.into_boxed_slice(),
-                rows_through: rows_through.into_boxed_slice(),
-            });
+            let pays = codes.len() <= VALUES_MIN.max(rows as usize / ROWS_PER_VALUE_MIN);
+            let counts = pays.then(|| Counts { codes: codes.into(), rows_through: rows_through.into() });
+            groups.push(Group { key: same_key[0].0, rows, counts });
         }
-        (values * ROWS_PER_VALUE_MIN <= zone.len().max(64)).then(|| CountIndex { groups: groups.into_boxed_slice() })
+        Some(CountIndex { groups: groups.into_boxed_slice() })
+    }
+
+    /// What the counts take.
+    pub fn memory_bytes(&self) -> usize {
+        let counts = self.groups.iter().filter_map(|group| group.counts.as_ref());
+        let values = counts.map(|counts| size_of_val(&*counts.codes) + size_of_val(&*counts.rows_through));
+        size_of_val(&*self.groups) + values.sum::<usize>()
     }
 
     /// Rows with one of the keys (ascending; `None`: any key) and a number with one of the codes (`None`: any number, or
-    /// none).
-    pub fn count(&self, keys: Option<&[i64]>, codes: Option<&Range<usize>>) -> u64 {
+    /// none). `None` if that was not counted.
+    pub fn count(&self, keys: Option<&[i64]>, codes: Option<&Range<usize>>) -> Option<u64> {
         let groups = self.groups.iter().filter(|group| keys.is_none_or(|keys| keys.binary_search(&group.key).is_ok()));
         groups
             .map(|group| match codes {
-                None => u64::from(group.rows),
+                None => Some(u64::from(group.rows)),
                 Some(wanted) => {
+                    let counts = group.counts.as_ref()?;
                     let rows_before = |code: usize| {
-                        let count = group.codes.partition_point(|known| usize::from(*known) < code);
-                        count.checked_sub(1).map_or(0, |last| group.rows_through[last])
+                        let count = counts.codes.partition_point(|known| usize::from(*known) < code);
+                        count.checked_sub(1).map_or(0, |last| counts.rows_through[last])
                     };
-                    u64::from(rows_before(wanted.end) - rows_before(wanted.start))
+                    Some(u64::from(rows_before(wanted.end) - rows_before(wanted.start)))
                 }
             })
             .sum()

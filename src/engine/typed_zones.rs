@@ -126,6 +126,11 @@ impl TypedZones {
         Some(ResolvedTerms { zones: self, terms })
     }
 
+    /// What the counts take; the rest is small.
+    pub fn memory_bytes(&self) -> usize {
+        self.counts.iter().flatten().map(CountIndex::memory_bytes).sum()
+    }
+
     /// Zones described.
     pub fn len(&self) -> usize {
         self.rows.len()
@@ -181,7 +186,7 @@ impl ResolvedTerms<'_> {
                 _ => return None,
             }
         }
-        Some(index.count(keys, codes.as_ref()))
+        index.count(keys, codes.as_ref())
     }
 
     /// Which rows of a zone meet the open conditions. `None` for a type that is not compared here.

@@ -108,6 +108,15 @@ impl ZoneRows {
         ZoneRows { kept: Arc::clone(&self.kept), start: self.start + start, rows }
     }
 
+    /// What the rows of the whole partition take, dictionaries included; those that several columns share count for each.
+    pub fn memory_bytes(&self) -> usize {
+        let columns = self.kept.columns.iter().map(|column| match column {
+            Column::ByRow(values) | Column::ByRun { values, .. } => values.get_buffer_memory_size(),
+            Column::Coded(coded) => coded.memory_bytes(),
+        });
+        columns.sum::<usize>() + size_of_val(self.kept.run_ends.as_slice())
+    }
+
     /// How many rows there are.
     pub fn len(&self) -> usize {
         self.rows
