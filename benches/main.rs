@@ -17,6 +17,10 @@ mod whole_cluster;
 
 use criterion::{criterion_group, criterion_main};
 
+/// As in the program itself.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 criterion_group!(
     benches,
     csv_to_arrow::bench,

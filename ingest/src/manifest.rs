@@ -150,16 +150,22 @@ impl Manifest {
             Err(source) => return Err(Error::Io { action: "read", path, source }),
         };
         let bad = |reason: String| Error::BadManifest { path: path.clone(), reason };
-        // The version first: another version may have another form.
-        #[derive(Deserialize)]
-        struct Version {
-            format_version: u32,
-        }
-        let version: Version = serde_json::from_slice(&text).map_err(|error| bad(error.to_string()))?;
-        if version.format_version != FORMAT_VERSION {
-            return Err(bad(format!("it has format version {}, known is {FORMAT_VERSION}", version.format_version)));
-        }
-        let manifest: Manifest = serde_json::from_slice(&text).map_err(|error| bad(error.to_string()))?;
+        let manifest = match serde_json::from_slice::<Manifest>(&text) {
+            Ok(manifest) if manifest.format_version == FORMAT_VERSION => manifest,
+            // Another version may have another form, and then that is what is wrong.
+            other => {
+                #[derive(Deserialize)]
+                struct Version {
+                    format_version: u32,
+                }
+                let version: Version = serde_json::from_slice(&text).map_err(|error| bad(error.to_string()))?;
+                if version.format_version != FORMAT_VERSION {
+                    let found = version.format_version;
+                    return Err(bad(format!("it has format version {found}, known is {FORMAT_VERSION}")));
+                }
+                other.map_err(|error| bad(error.to_string()))?
+            }
+        };
         manifest.check().map_err(bad)?;
         Ok(manifest)
     }

@@ -1,5 +1,7 @@
 //! What is known of a partition without reading it. Unknown is `None`, and unknown never prunes.
 
+use std::sync::Arc;
+
 use arrow::array::{Array, ArrayRef, AsArray, PrimitiveArray, RecordBatch};
 use arrow::datatypes::{ArrowPrimitiveType, Float64Type, Int8Type, Int16Type, Int32Type, TimestampSecondType};
 use serde::{Deserialize, Serialize};
@@ -18,8 +20,9 @@ pub struct Bounds<T> {
 #[derive(Default, Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PartitionStats {
     pub rows: u64,
-    /// The distinct spellings, sorted; `None` if there are more than [`PARAMETERS_MAX`].
-    pub parameters: Option<Vec<String>>,
+    /// The distinct spellings, sorted; `None` if there are more than [`PARAMETERS_MAX`]. Shared, because every query takes
+    /// the statistics of every partition along.
+    pub parameters: Option<Arc<[String]>>,
     /// Degrees north.
     pub latitude: Option<Bounds<f64>>,
     /// Degrees east.
@@ -89,7 +92,7 @@ fn bounds_of<T: PartialOrd + Copy>(values: &[T], found: Option<Bounds<T>>) -> Op
     Some(Bounds { min: least, max: greatest })
 }
 
-fn distinct(array: &ArrayRef) -> Option<Vec<String>> {
+fn distinct(array: &ArrayRef) -> Option<Arc<[String]>> {
     let array = array.as_dictionary::<Int32Type>();
     let values = array.values().as_string::<i32>();
     // A dictionary lists only what is used (see `crate::dictionary`), but a slice of a batch keeps it whole.
@@ -103,8 +106,6 @@ fn distinct(array: &ArrayRef) -> Option<Vec<String>> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use arrow::array::Float64Array;
 
     use super::*;

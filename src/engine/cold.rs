@@ -10,7 +10,7 @@ use rayon::prelude::*;
 
 use super::conjunction::{Conjunction, order_key};
 use super::filter::RangeFilter;
-use super::store::HeldPartition;
+use super::store::{HeldPartition, Zone};
 use super::typed_zones::Verdict;
 
 /// The number of rows with the filter's parameter and a concentration in its range; other conditions are not looked
@@ -32,8 +32,11 @@ pub fn count_in_cache(cache: &Path, filter: &RangeFilter) -> Result<u64, Error> 
             None => unknown.push(entry),
         }
     }
-    let scanned: u64 =
-        unknown.par_iter().map(|entry| count_in_partition(&cache, entry, filter)).sum::<Result<_, _>>()?;
+    // Without a day to be loaded no thread is started: starting one takes longer than all the rest.
+    let scanned: u64 = match unknown.as_slice() {
+        [] => 0,
+        unknown => unknown.par_iter().map(|entry| count_in_partition(&cache, entry, filter)).sum::<Result<_, _>>()?,
+    };
     Ok(rows + scanned)
 }
 
@@ -54,11 +57,17 @@ fn count_in_partition(cache: &Cache, entry: &PartitionEntry, filter: &RangeFilte
         return Ok(0);
     }
     let held = HeldPartition::new(&cache.load(entry)?);
-    let Some(terms) = held.typed.resolve(&conjunction) else { return Ok(0) };
-    let count = |(position, zone): (usize, &super::store::Zone)| match terms.verdict(position) {
-        Verdict::NoRow => 0,
-        Verdict::EveryRow => zone.rows.len() as u64,
-        Verdict::Open(open) => terms.mask(&zone.rows, &open).map_or(0, |mask| mask.count_set_bits() as u64),
+    let terms = held.typed.resolve(&conjunction);
+    let count = |(position, zone): (usize, &Zone)| {
+        let terms = terms.as_ref()?;
+        match terms.verdict(position) {
+            Verdict::NoRow => Some(0),
+            Verdict::EveryRow => Some(zone.rows.len() as u64),
+            Verdict::Open(open) => terms.count_by_comparing(&zone.rows, &open),
+        }
     };
-    Ok(held.zones.iter().enumerate().map(count).sum())
+    held.zones.iter().enumerate().map(count).sum::<Option<u64>>().ok_or_else(|| Error::CorruptPartition {
+        path: entry.file.clone().into(),
+        reason: "its parameters are not in the order of partitions".to_owned(),
+    })
 }

@@ -1,23 +1,26 @@
 //! How many rows of a zone have one of some parameters and a concentration in a range, without looking at a row.
 //!
-//! For each parameter the distinct concentrations, ascending, each with the number of rows up to it: a count is two
-//! searches by halving. Measurements are given to a tenth, so a zone of thousands of rows has some hundred of them.
-//! Where they are too many (above one for [`ROWS_PER_VALUE_MIN`] rows) there is no index, and the zone is scanned: so
-//! the index never takes more than 3 bytes a row.
+//! For each parameter the codes of its distinct concentrations ([`super::coded`]), ascending, each with the number of rows
+//! up to it: a count is two searches by halving. Measurements are given to a tenth, so a zone of thousands of rows has some
+//! hundred of them. Where a parameter has too many (above one for [`ROWS_PER_VALUE_MIN`] rows), or the column has no codes,
+//! there are no counts, and the zone is scanned: so the index never takes more than 3 bytes a row.
 
-use arrow::array::{Array, ArrayRef, AsArray, downcast_dictionary_array};
-use arrow::datatypes::{ArrowNativeType, Float64Type};
+use std::ops::Range;
 
-use super::conjunction::order_key;
+use arrow::array::{Array, ArrayRef, downcast_dictionary_array};
+use arrow::datatypes::ArrowNativeType;
 
-/// Fewer rows a distinct value than this are not worth an index.
-const ROWS_PER_VALUE_MIN: usize = 4;
+use super::zone_rows::{ColumnOfZone, ZoneRows};
+
+/// Fewer rows a distinct value than this are not worth an index; a few values always are.
+const ROWS_PER_VALUE_MIN: usize = 2;
+const VALUES_MIN: usize = 32;
 
 /// The counts of one zone.
 #[derive(Debug)]
 pub struct CountIndex {
     /// By key, ascending.
-    groups: Vec<Group>,
+    groups: Box<[Group]>,
 }
 
 /// The rows of one key.
@@ -26,68 +29,95 @@ struct Group {
     key: i64,
     /// With and without a number.
     rows: u32,
-    /// Distinct numbers, by [`order_key`], ascending.
-    values: Box<[i64]>,
+    /// `None` where they would be too many.
+    counts: Option<Counts>,
+}
+
+#[derive(Debug)]
+struct Counts {
+    /// Codes of the distinct numbers, ascending.
+    codes: Box<[u16]>,
     /// For each of them the rows that have it or a lesser one.
     rows_through: Box<[u32]>,
 }
 
 impl CountIndex {
-    /// The index of a zone, from a dictionary of texts and a column of floats; `None` if it would be too large, or the
-    /// columns are not of these types.
-    pub fn of(texts: &ArrayRef, numbers: &ArrayRef) -> Option<CountIndex> {
-        let numbers = numbers.as_primitive_opt::<Float64Type>()?;
-        let keys = keys_of(texts)?;
-        let mut pairs: Vec<(i64, Option<i64>)> = Vec::with_capacity(keys.len());
-        for (row, key) in keys.into_iter().enumerate() {
-            pairs.push((key, numbers.is_valid(row).then(|| order_key(numbers.value(row)))));
-        }
-        // Rows without a number come first in their group.
-        pairs.sort_unstable();
-        let mut distinct = pairs.clone();
-        distinct.dedup();
-        if distinct.len() * ROWS_PER_VALUE_MIN > pairs.len().max(64) {
-            return None;
-        }
-        let groups = pairs.chunk_by(|a, b| a.0 == b.0).map(|group| {
-            let numbers: Vec<i64> = group.iter().filter_map(|(_, number)| *number).collect();
-            let (mut values, mut rows_through) = (Vec::new(), Vec::new());
+    /// The index of a zone, from a column of texts and one of numbers; `None` if the columns are not of the form for it.
+    pub fn of(zone: &ZoneRows, texts: usize, numbers: usize) -> Option<CountIndex> {
+        let ColumnOfZone::Coded(numbers, place) = zone.column(numbers) else { return None };
+        let none = numbers.value_count();
+        let mut rows_of_code = vec![0u32; none + 1];
+        let mut groups: Vec<Group> = Vec::new();
+        let mut spans = spans_of_keys(zone, texts)?;
+        spans.sort_unstable_by_key(|(key, span)| (*key, span.start));
+        for same_key in spans.chunk_by(|a, b| a.0 == b.0) {
+            for (_, span) in same_key {
+                (place.start + span.start..place.start + span.end).for_each(|row| rows_of_code[numbers.code(row)] += 1);
+            }
             let mut rows = 0;
-            for same in numbers.chunk_by(|a, b| a == b) {
-                rows += same.len() as u32;
-                values.push(same[0]);
+            let (mut codes, mut rows_through) = (Vec::new(), Vec::new());
+            for (code, count) in rows_of_code.iter().enumerate().filter(|(code, count)| *code < none && **count > 0) {
+                rows += count;
+                // A column has at most as many codes as 16 bits tell apart.
+                codes.push(code as u16);
                 rows_through.push(rows);
             }
-            Group {
-                key: group[0].0,
-                rows: group.len() as u32,
-                values: values.into_boxed_slice(),
-                rows_through: rows_through.into_boxed_slice(),
-            }
-        });
-        Some(CountIndex { groups: groups.collect() })
+            let rows = rows + rows_of_code[none];
+            rows_of_code.fill(0);
+            let pays = codes.len() <= VALUES_MIN.max(rows as usize / ROWS_PER_VALUE_MIN);
+            let counts = pays.then(|| Counts { codes: codes.into(), rows_through: rows_through.into() });
+            groups.push(Group { key: same_key[0].0, rows, counts });
+        }
+        Some(CountIndex { groups: groups.into_boxed_slice() })
     }
 
-    /// Rows with one of the keys (ascending; `None`: any key) and a number in the range, both ends included (`None`: any
-    /// number, or none).
-    pub fn count(&self, keys: Option<&[i64]>, range: Option<(i64, i64)>) -> u64 {
+    /// What the counts take.
+    pub fn memory_bytes(&self) -> usize {
+        let counts = self.groups.iter().filter_map(|group| group.counts.as_ref());
+        let values = counts.map(|counts| size_of_val(&*counts.codes) + size_of_val(&*counts.rows_through));
+        size_of_val(&*self.groups) + values.sum::<usize>()
+    }
+
+    /// Rows with one of the keys (ascending; `None`: any key) and a number with one of the codes (`None`: any number, or
+    /// none). `None` if that was not counted.
+    pub fn count(&self, keys: Option<&[i64]>, codes: Option<&Range<usize>>) -> Option<u64> {
         let groups = self.groups.iter().filter(|group| keys.is_none_or(|keys| keys.binary_search(&group.key).is_ok()));
         groups
-            .map(|group| match range {
-                None => u64::from(group.rows),
-                Some((low, high)) if low <= high => {
-                    let below = group.values.partition_point(|value| *value < low);
-                    let through = group.values.partition_point(|value| *value <= high);
-                    let rows_before = |count: usize| count.checked_sub(1).map_or(0, |last| group.rows_through[last]);
-                    u64::from(rows_before(through) - rows_before(below))
+            .map(|group| match codes {
+                None => Some(u64::from(group.rows)),
+                Some(wanted) => {
+                    let counts = group.counts.as_ref()?;
+                    let rows_before = |code: usize| {
+                        let count = counts.codes.partition_point(|known| usize::from(*known) < code);
+                        count.checked_sub(1).map_or(0, |last| counts.rows_through[last])
+                    };
+                    Some(u64::from(rows_before(wanted.end) - rows_before(wanted.start)))
                 }
-                Some(_) => 0,
             })
             .sum()
     }
 }
 
-/// The key of every row; `None` if there are nulls or it is no dictionary.
+/// The key of each row or run, with the rows that have it; `None` if there are nulls or it is no dictionary.
+fn spans_of_keys(zone: &ZoneRows, texts: usize) -> Option<Vec<(i64, Range<usize>)>> {
+    let mut spans: Vec<(i64, Range<usize>)> = Vec::new();
+    let mut add = |key: i64, rows: Range<usize>| match spans.last_mut() {
+        Some((last, span)) if *last == key && span.end == rows.start => span.end = rows.end,
+        _ => spans.push((key, rows)),
+    };
+    match zone.column(texts) {
+        ColumnOfZone::Runs(values) => {
+            keys_of(&values)?.into_iter().zip(zone.rows_of_runs()).for_each(|(key, rows)| add(key, rows))
+        }
+        ColumnOfZone::Rows(values) => {
+            keys_of(&values)?.into_iter().enumerate().for_each(|(row, key)| add(key, row..row + 1))
+        }
+        ColumnOfZone::Coded(..) => return None,
+    }
+    Some(spans)
+}
+
+/// The key of every value; `None` if there are nulls or it is no dictionary.
 fn keys_of(texts: &ArrayRef) -> Option<Vec<i64>> {
     if texts.null_count() > 0 {
         return None;

@@ -186,7 +186,7 @@ impl Run {
         let mut held = Vec::with_capacity(partitions.len());
         let mut lacking = Vec::new();
         for id in partitions {
-            match self.hop.store.get(&id) {
+            match self.hop.store.find(&id) {
                 Some(partition) => held.push((id, partition, self.request.zones.get(&id).cloned())),
                 None => lacking.push(id),
             }

@@ -1,6 +1,6 @@
 //! The engine: what a node holds, how it is scanned, and how a query reads it wherever it lies.
 //!
-//! - [`store`] holds partitions, cut into zones, with a zone map; [`zone_rows`] says in which form.
+//! - [`store`] holds partitions, cut into zones, with a zone map; [`zone_rows`] and [`coded`] say in which form.
 //! - [`scan`] turns held zones into answers, many small jobs on the executor that it is given.
 //! - [`conjunction`], [`typed_zones`] and [`count_index`] are the fast way to the rows of simple predicates.
 //! - [`turns`] says whose zone is scanned next, by the [`share`] that its query has; [`fair_pool`] keeps the threads.
@@ -13,6 +13,7 @@
 //! coverage names the ones that are pruned, not needed or missing.
 
 pub mod acceptance;
+pub mod coded;
 pub mod cold;
 pub mod conjunction;
 pub mod count_index;

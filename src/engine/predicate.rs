@@ -118,8 +118,14 @@ impl ZoneFilter {
         Ok(Matches::of(mask.values().clone()))
     }
 
-    /// The same by plain comparisons of the conditions that the zone's bounds left open.
+    /// The same by plain comparisons of the conditions that the zone's bounds left open. Where only their number is wanted,
+    /// it is not said which rows they are.
     pub fn apply_typed(&self, zone: &ZoneRows, terms: &ResolvedTerms<'_>, open: &[usize]) -> Result<Matches> {
+        if self.counts_only()
+            && let Some(rows) = terms.count_by_comparing(zone, open)
+        {
+            return Ok(Matches { rows: rows as usize, kept: None });
+        }
         match terms.mask(zone, open) {
             Some(mask) => Ok(Matches::of(mask)),
             None => self.apply(zone),
@@ -148,7 +154,7 @@ impl ZoneFilter {
 pub struct Matches {
     /// Rows that match.
     pub rows: usize,
-    /// Which; `None`: all.
+    /// Which; `None`: all, or nobody asks.
     kept: Option<BooleanBuffer>,
 }
 

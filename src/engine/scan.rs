@@ -21,7 +21,7 @@ use super::message::{How, Payload, ZoneAnswer};
 use super::predicate::{Matches, ZoneFilter};
 use super::share::Share;
 use super::stop::Stop;
-use super::store::HeldPartition;
+use super::store::{HeldPartition, PartitionOnDisk, Stored};
 use super::typed_zones::Verdict;
 use super::zone_rows::ZoneRows;
 use crate::delivery::encoding::checksum;
@@ -102,6 +102,8 @@ enum Task {
     Told(ZoneOutcome),
     /// Looked at by one job, one after the other.
     Scan { asked: PartitionId, held: Arc<HeldPartition>, zones: Vec<(u32, Look)> },
+    /// Read, scanned and dropped by one job, so that no more partitions are in memory on their way than there are threads.
+    Read { asked: PartitionId, on_disk: Arc<PartitionOnDisk>, wanted: Option<Vec<u32>> },
 }
 
 /// Which rows of a zone are looked at.
@@ -118,19 +120,24 @@ impl ScanJobs {
     /// Scans the wanted zones of the partitions; `zones` gives `None` for all zones of one.
     pub fn run(
         self,
-        partitions: Vec<(PartitionId, Arc<HeldPartition>, Option<Vec<u32>>)>,
+        partitions: Vec<(PartitionId, Stored, Option<Vec<u32>>)>,
     ) -> impl Stream<Item = ZoneOutcome> + Send {
         let in_flight = self.pool.width() * 2;
         let jobs = Arc::new(self);
         let tasks = stream::iter(partitions).flat_map({
             let jobs = Arc::clone(&jobs);
-            move |(asked, held, wanted)| stream::iter(jobs.tasks(asked, &held, wanted))
+            move |(asked, stored, wanted)| {
+                stream::iter(match stored {
+                    Stored::InMemory(held) => jobs.tasks(asked, &held, wanted),
+                    Stored::OnDisk(on_disk) => vec![Task::Read { asked, on_disk, wanted }],
+                })
+            }
         });
         tasks
             .map(move |task| {
-                let (asked, held, zones) = match task {
-                    Task::Told(outcome) => return Either::Left(std::future::ready(vec![outcome])),
-                    Task::Scan { asked, held, zones } => (asked, held, zones),
+                let asked = match &task {
+                    Task::Scan { asked, .. } | Task::Read { asked, .. } => *asked,
+                    Task::Told(_) => return Either::Left(std::future::ready(jobs.work(task))),
                 };
                 if jobs.stop.reason().is_some() || jobs.remaining.exhausted() {
                     return Either::Left(std::future::ready(vec![ZoneOutcome::Skipped(asked)]));
@@ -142,12 +149,10 @@ impl ScanJobs {
                     if sender.is_closed() {
                         return;
                     }
-                    let scanned = zones.iter().map(|(zone, look)| {
-                        catch_unwind(AssertUnwindSafe(|| job.scan_zone(asked, &held, *zone, look)))
-                            .unwrap_or_else(|_| ZoneOutcome::Failed(asked, "a scan job panicked".into()))
-                    });
+                    let scanned = catch_unwind(AssertUnwindSafe(|| job.work(task)))
+                        .unwrap_or_else(|_| vec![ZoneOutcome::Failed(asked, "a scan job panicked".into())]);
                     // The receiver may be gone by now; then nobody wants the rows.
-                    let _ = sender.send(scanned.collect());
+                    let _ = sender.send(scanned);
                 });
                 jobs.pool.spawn(&jobs.share, work);
                 Either::Right(async move {
@@ -156,6 +161,36 @@ impl ScanJobs {
             })
             .buffered(in_flight)
             .flat_map(stream::iter)
+    }
+
+    /// Does what is to be done, on the caller's thread.
+    fn work(&self, task: Task) -> Vec<ZoneOutcome> {
+        match task {
+            Task::Told(outcome) => vec![outcome],
+            Task::Scan { asked, held, zones } => {
+                zones.iter().map(|(zone, look)| self.scan_zone(asked, &held, *zone, look)).collect()
+            }
+            Task::Read { asked, on_disk, wanted } => {
+                let start = (self.clock)();
+                let held = match on_disk.load() {
+                    Ok(held) => Arc::new(held),
+                    Err(error) => return vec![ZoneOutcome::Failed(asked, error.to_string())],
+                };
+                let reading = (self.clock)().saturating_sub(start);
+                let tasks = self.tasks(asked, &held, wanted);
+                let mut outcomes: Vec<ZoneOutcome> = tasks.into_iter().flat_map(|task| self.work(task)).collect();
+                // The first zone bears the cost of having them all.
+                let answered = outcomes.iter_mut().find_map(|outcome| match outcome {
+                    ZoneOutcome::Answered(answers, took) => answers.first_mut().zip(Some(took)),
+                    ZoneOutcome::Skipped(_) | ZoneOutcome::Failed(..) => None,
+                });
+                if let Some((first, took)) = answered {
+                    first.cpu += reading;
+                    *took += reading;
+                }
+                outcomes
+            }
+        }
     }
 
     /// What is to be done for a partition. Zones that need no look are told together: a selective query has many.
@@ -196,7 +231,8 @@ impl ScanJobs {
                     Verdict::EveryRow => Look::TakeAll,
                     Verdict::Open(open) => {
                         let may_count = self.may_tell_counts() && self.filter.may_use_index();
-                        if let Some(count) = may_count.then(|| terms.count(zone as usize, &open)).flatten() {
+                        if let Some(count) = may_count.then(|| terms.count(zone as usize, &entry.rows, &open)).flatten()
+                        {
                             tell(How::Index, count);
                             continue;
                         }
@@ -290,14 +326,11 @@ impl ScanJobs {
         answer.bytes_scanned = column_bytes(zone_rows, self.filter.columns());
         answer.rows = rows;
         answer.cut = rows < matched;
-        if rows == 0 {
+        if rows == 0 || self.filter.counts_only() {
             return Ok(Some(vec![answer]));
         }
         let plain = self.output == Output::Plain;
         let batch = self.filter.take(zone_rows, &matches, rows as usize, plain)?;
-        if batch.num_columns() == 0 {
-            return Ok(Some(vec![answer]));
-        }
         if self.output != Output::Ipc {
             answer.payload = Payload::Batch(batch);
             return Ok(Some(vec![answer]));

@@ -1,13 +1,14 @@
-//! The partitions that a node holds, in memory, cut into zones.
+//! The partitions that a node holds, cut into zones: in memory, or, where that is full, in their Parquet files.
 //!
 //! A scan takes the partition that it needs once, at its start, and keeps it alive: replacing or giving up a
-//! partition never changes an answer under way.
+//! partition never changes an answer under way. One that lies in its file is read whenever a scan comes to it, and
+//! dropped after; the file of one that was replaced may be gone by then, and the scan of it fails by name.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use arrow::array::RecordBatch;
-use overlay_ingest::{Partition, PartitionId, PartitionStats};
+use overlay_ingest::{Cache, Partition, PartitionId, PartitionStats};
 
 use super::statistics::ZoneMap;
 use super::typed_zones::TypedZones;
@@ -45,10 +46,12 @@ pub struct HeldPartition {
     pub stats: PartitionStats,
     /// Bytes of the CSV files it came from.
     pub csv_bytes: u64,
+    /// What it takes in memory, but for what is small beside the rows.
+    pub memory_bytes: u64,
 }
 
 impl HeldPartition {
-    /// Cuts a partition into its zones, and keeps its rows as [`ZoneRows::by_run`] does.
+    /// Cuts a partition into its zones, and keeps its rows as [`ZoneRows::compact`] does.
     pub fn new(partition: &Partition) -> HeldPartition {
         let zones = (0..partition.zone_count().max(1))
             .map(|index| match partition.zone_count() {
@@ -56,19 +59,22 @@ impl HeldPartition {
                 _ => Zone::new(partition.id, index as u32, &partition.zone(index)),
             })
             .collect::<Vec<_>>();
-        let (map, typed) = (ZoneMap::of(&zones), TypedZones::of(&zones));
-        let all = ZoneRows::by_run(&partition.batch);
+        let map = ZoneMap::of(&zones);
+        let all = ZoneRows::compact(&partition.batch);
         let mut start = 0;
         let zones = zones.into_iter().map(|zone| {
             let rows = all.slice(start, zone.rows.len());
             start += zone.rows.len();
             Zone { rows, ..zone }
         });
+        let zones: Vec<Zone> = zones.collect();
+        let typed = TypedZones::of(&zones);
         HeldPartition {
             id: partition.id,
             map,
+            memory_bytes: (all.memory_bytes() + typed.memory_bytes()) as u64,
             typed,
-            zones: zones.collect(),
+            zones,
             stats: partition.stats.clone(),
             csv_bytes: partition.csv_bytes,
         }
@@ -80,40 +86,114 @@ impl HeldPartition {
     }
 }
 
+/// A partition in its Parquet file.
+#[derive(Debug)]
+pub struct PartitionOnDisk {
+    cache: Arc<Cache>,
+    id: PartitionId,
+    rows: u64,
+}
+
+impl PartitionOnDisk {
+    /// The partition of this id in the cache; `None` if the cache has another of its day, or none.
+    pub fn new(cache: &Arc<Cache>, id: PartitionId) -> Option<PartitionOnDisk> {
+        let entry = cache.manifest().partition(id.date).filter(|entry| entry.id == id)?;
+        Some(PartitionOnDisk { cache: Arc::clone(cache), id, rows: entry.rows })
+    }
+
+    /// Reads it, whole. Fails like [`Cache::load`].
+    pub fn load(&self) -> Result<HeldPartition, overlay_ingest::Error> {
+        let entry = self.cache.manifest().partition(self.id.date).expect("looked up when this was made");
+        Ok(HeldPartition::new(&self.cache.load(entry)?))
+    }
+}
+
+/// Where a partition lies.
+#[derive(Debug, Clone)]
+pub enum Stored {
+    InMemory(Arc<HeldPartition>),
+    OnDisk(Arc<PartitionOnDisk>),
+}
+
+impl Stored {
+    /// Its rows, over all zones.
+    pub fn rows(&self) -> u64 {
+        match self {
+            Stored::InMemory(held) => held.rows(),
+            Stored::OnDisk(on_disk) => on_disk.rows,
+        }
+    }
+}
+
 /// What a node holds. Its size is bounded by whoever loads into it.
 #[derive(Debug, Default)]
 pub struct Store {
-    held: RwLock<BTreeMap<PartitionId, Arc<HeldPartition>>>,
+    held: RwLock<BTreeMap<PartitionId, Stored>>,
 }
 
 impl Store {
-    /// The partition under exactly this id, if it is held.
-    pub fn get(&self, id: &PartitionId) -> Option<Arc<HeldPartition>> {
-        self.held.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
+    fn held(&self) -> RwLockReadGuard<'_, BTreeMap<PartitionId, Stored>> {
+        self.held.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Holds the partition from now on, under `id`.
+    fn put(&self, id: PartitionId, stored: Stored) {
+        self.held.write().unwrap_or_else(PoisonError::into_inner).insert(id, stored);
+    }
+
+    /// The partition under exactly this id, wherever it lies.
+    pub fn find(&self, id: &PartitionId) -> Option<Stored> {
+        self.held().get(id).cloned()
+    }
+
+    /// The partition under exactly this id, if it is in memory.
+    pub fn get(&self, id: &PartitionId) -> Option<Arc<HeldPartition>> {
+        match self.find(id)? {
+            Stored::InMemory(held) => Some(held),
+            Stored::OnDisk(_) => None,
+        }
+    }
+
+    /// Holds the partition in memory from now on, under its id.
     pub fn insert(&self, partition: HeldPartition) {
         self.insert_as(partition.id, partition);
     }
 
     /// Puts a partition under an id that may not be its own. Only a test that wants to see the mistake caught does so.
     pub fn insert_as(&self, id: PartitionId, partition: HeldPartition) {
-        self.held.write().unwrap_or_else(PoisonError::into_inner).insert(id, Arc::new(partition));
+        self.put(id, Stored::InMemory(Arc::new(partition)));
+    }
+
+    /// Answers for the partition from its file from now on.
+    pub fn insert_on_disk(&self, partition: PartitionOnDisk) {
+        self.put(partition.id, Stored::OnDisk(Arc::new(partition)));
     }
 
     /// Gives the partition up; scans under way keep it until they end.
-    pub fn remove(&self, id: &PartitionId) -> Option<Arc<HeldPartition>> {
+    pub fn remove(&self, id: &PartitionId) -> Option<Stored> {
         self.held.write().unwrap_or_else(PoisonError::into_inner).remove(id)
     }
 
     /// The ids held, ascending.
     pub fn ids(&self) -> Vec<PartitionId> {
-        self.held.read().unwrap_or_else(PoisonError::into_inner).keys().copied().collect()
+        self.held().keys().copied().collect()
+    }
+
+    /// Of those, how many lie in their files.
+    pub fn on_disk(&self) -> usize {
+        self.held().values().filter(|stored| matches!(stored, Stored::OnDisk(_))).count()
     }
 
     /// Rows held in all.
     pub fn rows(&self) -> u64 {
-        self.held.read().unwrap_or_else(PoisonError::into_inner).values().map(|partition| partition.rows()).sum()
+        self.held().values().map(Stored::rows).sum()
+    }
+
+    /// Bytes that the partitions in memory take.
+    pub fn memory_bytes(&self) -> u64 {
+        let bytes = |stored: &Stored| match stored {
+            Stored::InMemory(held) => held.memory_bytes,
+            Stored::OnDisk(_) => 0,
+        };
+        self.held().values().map(bytes).sum()
     }
 }

@@ -4,18 +4,20 @@
 //! row does, or each has to be looked at, and then looks. Invariant: it describes exactly the zones that it was built
 //! from, which never change.
 
+use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, downcast_dictionary_array};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanBufferBuilder, downcast_dictionary_array};
 use arrow::buffer::{BooleanBuffer, MutableBuffer, NullBuffer};
 use arrow::datatypes::{
     ArrowNativeType, DataType, Float64Type, Int8Type, Int16Type, Int64Type, TimeUnit, TimestampSecondType,
 };
 
+use super::coded::Coded;
 use super::conjunction::{Conjunction, Term, order_key};
 use super::count_index::CountIndex;
 use super::store::Zone;
-use super::zone_rows::{ColumnOfZone, ZoneRows, expand};
+use super::zone_rows::{ColumnOfZone, ZoneRows};
 
 /// The zones of one partition.
 #[derive(Debug)]
@@ -78,16 +80,15 @@ impl TypedZones {
             return TypedZones { bounds: vec![], texts: vec![], counts: vec![], counted: None, rows: vec![] };
         };
         let schema = Arc::clone(first.rows.schema());
-        let batches: Vec<RecordBatch> = zones.iter().map(Zone::batch).collect();
-        let column = |index: usize| batches.iter().map(move |batch| batch.column(index));
+        let column = |index: usize| zones.iter().map(move |zone| zone.rows.column(index));
         let columns = 0..schema.fields().len();
         let counted = schema.index_of("parameter").ok().zip(schema.index_of("concentration").ok());
-        let counts = batches.iter().map(|batch| {
+        let counts = zones.iter().map(|zone| {
             let (texts, numbers) = counted?;
-            CountIndex::of(batch.column(texts), batch.column(numbers))
+            CountIndex::of(&zone.rows, texts, numbers)
         });
         TypedZones {
-            bounds: columns.clone().map(|index| column(index).map(bounds_of).collect()).collect(),
+            bounds: columns.clone().map(|index| column(index).map(|column| bounds_of(&column)).collect()).collect(),
             texts: columns.map(|index| shared_texts(column(index))).collect(),
             counts: counts.collect(),
             counted,
@@ -123,6 +124,11 @@ impl TypedZones {
         });
         let terms = terms.collect::<Option<Vec<_>>>()?;
         Some(ResolvedTerms { zones: self, terms })
+    }
+
+    /// What the counts take; the rest is small.
+    pub fn memory_bytes(&self) -> usize {
+        self.counts.iter().flatten().map(CountIndex::memory_bytes).sum()
     }
 
     /// Zones described.
@@ -166,36 +172,114 @@ impl ResolvedTerms<'_> {
     }
 
     /// The matching rows of a zone from its index; `None` if the index does not know.
-    pub fn count(&self, zone: usize, open: &[usize]) -> Option<u64> {
+    pub fn count(&self, zone: usize, rows: &ZoneRows, open: &[usize]) -> Option<u64> {
         let (texts, numbers) = self.zones.counted?;
         let index = self.zones.counts[zone].as_ref()?;
-        let (mut keys, mut range) = (None, None);
+        let (mut keys, mut codes) = (None, None);
         for position in open {
             match &self.terms[*position] {
                 Resolved::Keys { column, keys: wanted } if *column == texts => keys = Some(wanted.as_slice()),
-                Resolved::Number { column, low, high } if *column == numbers => range = Some((*low, *high)),
+                term @ Resolved::Number { column, .. } if *column == numbers => {
+                    let ColumnOfZone::Coded(coded, _) = rows.column(numbers) else { return None };
+                    codes = Some(term.codes(coded)?);
+                }
                 _ => return None,
             }
         }
-        Some(index.count(keys, range))
+        index.count(keys, codes.as_ref())
     }
 
     /// Which rows of a zone meet the open conditions. `None` for a type that is not compared here.
     pub fn mask(&self, rows: &ZoneRows, open: &[usize]) -> Option<BooleanBuffer> {
+        let (spans, by_row) = self.spans(rows, open)?;
         let mut mask: Option<BooleanBuffer> = None;
-        for position in open {
-            let term = &self.terms[*position];
-            let own = match rows.column(term.column()) {
-                ColumnOfZone::Rows(values) => term.mask(&values)?,
-                ColumnOfZone::Runs(values, lengths) => expand(&term.mask(&values)?, &lengths),
+        for (term, column) in by_row {
+            let own = match column {
+                ColumnOfZone::Coded(coded, place) => {
+                    let codes = term.codes(coded)?;
+                    let mut words = vec![0u64; rows.len().div_ceil(64)];
+                    for span in &spans {
+                        let span = place.start + span.start..place.start + span.end;
+                        coded.mark(span, &codes, place.start, &mut words);
+                    }
+                    BooleanBuffer::new(words.into(), 0, rows.len())
+                }
+                ColumnOfZone::Rows(values) | ColumnOfZone::Runs(values) => {
+                    let own = term.mask(&values)?;
+                    if spans_all(&spans, rows.len()) { own } else { &own & &bits_of_spans(&spans, rows.len()) }
+                }
             };
             mask = Some(match mask {
                 None => own,
                 Some(before) => &before & &own,
             });
         }
-        Some(mask.unwrap_or_else(|| BooleanBuffer::new_set(rows.len())))
+        Some(mask.unwrap_or_else(|| bits_of_spans(&spans, rows.len())))
     }
+
+    /// How many rows of a zone meet the open conditions: as many as [`ResolvedTerms::mask`] has bits, often without
+    /// making them.
+    pub fn count_by_comparing(&self, rows: &ZoneRows, open: &[usize]) -> Option<u64> {
+        let (spans, by_row) = self.spans(rows, open)?;
+        match by_row.as_slice() {
+            [] => Some(spans.iter().map(|span| span.len() as u64).sum()),
+            [(term, ColumnOfZone::Coded(coded, place))] => {
+                let codes = term.codes(coded)?;
+                let count = |span: &Range<usize>| coded.count(place.start + span.start..place.start + span.end, &codes);
+                Some(spans.iter().map(count).sum())
+            }
+            _ => self.mask(rows, open).map(|mask| mask.count_set_bits() as u64),
+        }
+    }
+
+    /// The rows that meet the conditions on columns that are kept by run: spans that do not touch, ascending. And the
+    /// conditions that are left. In a partition's order a parameter's rows stand together, so there are few spans, and
+    /// what lies outside of them is not looked at.
+    fn spans<'z>(
+        &self,
+        rows: &'z ZoneRows,
+        open: &[usize],
+    ) -> Option<(Vec<Range<usize>>, Vec<(&Resolved, ColumnOfZone<'z>)>)> {
+        let mut met: Option<BooleanBuffer> = None;
+        let mut by_row = Vec::new();
+        for position in open {
+            let term = &self.terms[*position];
+            match rows.column(term.column()) {
+                ColumnOfZone::Runs(values) => {
+                    let own = term.mask(&values)?;
+                    met = Some(match met {
+                        None => own,
+                        Some(before) => &before & &own,
+                    });
+                }
+                column => by_row.push((term, column)),
+            }
+        }
+        let Some(met) = met else { return Some((vec![0..rows.len()], by_row)) };
+        let mut spans: Vec<Range<usize>> = Vec::new();
+        for (is_met, run) in met.iter().zip(rows.rows_of_runs()) {
+            match spans.last_mut() {
+                _ if !is_met => {}
+                Some(last) if last.end == run.start => last.end = run.end,
+                _ => spans.push(run),
+            }
+        }
+        Some((spans, by_row))
+    }
+}
+
+fn spans_all(spans: &[Range<usize>], rows: usize) -> bool {
+    matches!(spans, [only] if only.len() == rows)
+}
+
+fn bits_of_spans(spans: &[Range<usize>], rows: usize) -> BooleanBuffer {
+    let mut bits = BooleanBufferBuilder::new(rows);
+    for span in spans {
+        bits.append_n(span.start - bits.len(), false);
+        bits.append_n(span.len(), true);
+    }
+    bits.append_n(rows - bits.len(), false);
+    bits.finish()
 }
 
 impl Resolved {
@@ -210,6 +294,14 @@ impl Resolved {
         match self {
             Resolved::Number { low, high, .. } => (low <= high).then_some((*low, *high)),
             Resolved::Keys { keys, .. } => Some((*keys.first()?, *keys.last()?)),
+        }
+    }
+
+    /// The codes of the values that are meant; `None` for texts, which have none.
+    fn codes(&self, coded: &Coded) -> Option<Range<usize>> {
+        match self {
+            Resolved::Number { low, high, .. } => Some(coded.codes_between(*low, *high)),
+            Resolved::Keys { .. } => None,
         }
     }
 
@@ -272,7 +364,17 @@ fn bits<T: Copy>(values: &[T], is_match: impl Fn(T) -> bool) -> BooleanBuffer {
     BooleanBuffer::new(buffer.into(), 0, values.len())
 }
 
-fn bounds_of(column: &ArrayRef) -> Option<Bounds> {
+fn bounds_of(column: &ColumnOfZone<'_>) -> Option<Bounds> {
+    match column {
+        ColumnOfZone::Rows(values) | ColumnOfZone::Runs(values) => bounds_of_values(values),
+        ColumnOfZone::Coded(coded, rows) => {
+            let bounds = coded.bounds(rows.clone());
+            Some(Bounds { low: bounds.0, high: bounds.1, nulls: bounds.2 })
+        }
+    }
+}
+
+fn bounds_of_values(column: &ArrayRef) -> Option<Bounds> {
     let nulls = column.nulls().filter(|nulls| nulls.null_count() > 0);
     let range = match column.data_type() {
         DataType::Float64 => range(column.as_primitive::<Float64Type>().values(), nulls, order_key),
@@ -306,11 +408,13 @@ fn key_range(column: &ArrayRef) -> Option<(i64, i64)> {
 
 /// The texts behind a column, if all zones share them, in strictly ascending order and without null: then a text has
 /// one key at most, and it is found by halving.
-fn shared_texts<'a>(mut column: impl Iterator<Item = &'a ArrayRef>) -> Option<ArrayRef> {
-    let first = column.next()?.as_any_dictionary_opt()?.values();
+fn shared_texts<'a>(mut column: impl Iterator<Item = ColumnOfZone<'a>>) -> Option<ArrayRef> {
+    let first = column.next()?.into_values()?;
+    let first = first.as_any_dictionary_opt()?.values();
     let texts = first.as_string_opt::<i32>()?;
     let ascending = (1..texts.len()).all(|index| texts.value(index - 1) < texts.value(index));
     let shared = column.all(|other| {
+        let Some(other) = other.into_values() else { return false };
         other.as_any_dictionary_opt().is_some_and(|other| {
             let (a, b) = (first.as_string::<i32>(), other.values().as_string_opt::<i32>());
             b.is_some_and(|b| a.values().ptr_eq(b.values()) && a.offsets() == b.offsets())

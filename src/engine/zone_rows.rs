@@ -2,24 +2,26 @@
 //!
 //! What is known of a site (its place, names, agency) and of what it measures (parameter, unit) is the same in all its
 //! rows of a day, and in the order of a partition those rows stand together. So these columns are kept once a *run* of
-//! equal rows, beside the number of the row where the run ends; only time and measurements are kept once a row. Of the 67
-//! bytes of a row in the table's types about 30 stay. A row that leaves gets all its columns back, by taking the value of
-//! its run.
+//! equal rows, beside the number of the row where the run ends; time and measurements are kept once a row, as small codes
+//! ([`super::coded`]). Of the 67 bytes of a row in the table's types about 12 stay. A row that leaves gets all its columns
+//! back, by taking the value of its run and of its code.
 //!
-//! Invariant: rows come out equal to those that went in, in the schema's types. A partition whose runs are short, as in
-//! another order, or that has other columns, is kept as it is.
+//! Invariant: rows come out equal to those that went in, in the schema's types. Columns for which it does not pay, as runs
+//! in another order or codes of many values, are kept as they are.
 
+use std::cell::OnceCell;
+use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, BooleanBufferBuilder, RecordBatch, RecordBatchOptions, UInt32Array,
-    downcast_dictionary_array,
+    Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, UInt32Array, downcast_dictionary_array,
 };
 use arrow::buffer::BooleanBuffer;
-use arrow::compute::{filter, take};
+use arrow::compute::{FilterBuilder, FilterPredicate, take};
 use arrow::datatypes::{DataType, Float64Type, SchemaRef};
 use arrow::error::ArrowError;
 
+use super::coded::Coded;
 use super::plain::{plain_column, plain_schema};
 
 /// Columns that depend on the site and what it measures. Where one of them changes within a site's day, a new run begins.
@@ -49,6 +51,7 @@ struct Kept {
 #[derive(Debug)]
 enum Column {
     ByRow(ArrayRef),
+    Coded(Coded),
     ByRun {
         values: ArrayRef,
         /// The same spelled out, once somebody asked for it.
@@ -57,27 +60,43 @@ enum Column {
 }
 
 /// One column of a zone, as a condition looks at it.
-pub enum ColumnOfZone {
+pub enum ColumnOfZone<'a> {
     /// A value for each row.
     Rows(ArrayRef),
-    /// A value for each run, and the rows of each.
-    Runs(ArrayRef, Vec<usize>),
+    /// A code for each row; the zone's rows are these of the column.
+    Coded(&'a Coded, Range<usize>),
+    /// A value for each run; see [`ZoneRows::runs`].
+    Runs(ArrayRef),
+}
+
+impl ColumnOfZone<'_> {
+    /// The values of the rows or runs; `None` where there are codes.
+    pub fn into_values(self) -> Option<ArrayRef> {
+        match self {
+            ColumnOfZone::Rows(values) | ColumnOfZone::Runs(values) => Some(values),
+            ColumnOfZone::Coded(..) => None,
+        }
+    }
 }
 
 impl ZoneRows {
     /// The rows of a batch as they are.
     pub fn plain(batch: &RecordBatch) -> ZoneRows {
         let columns = batch.columns().iter().map(|column| Column::ByRow(Arc::clone(column))).collect();
-        let kept = Kept { schema: batch.schema(), columns, run_ends: Vec::new() };
-        ZoneRows { kept: Arc::new(kept), start: 0, rows: batch.num_rows() }
+        ZoneRows::of(Kept { schema: batch.schema(), columns, run_ends: Vec::new() }, batch)
     }
 
-    /// The rows of a partition, by run where that pays.
-    pub fn by_run(batch: &RecordBatch) -> ZoneRows {
-        match runs_of(batch) {
-            Some(kept) => ZoneRows { kept: Arc::new(kept), start: 0, rows: batch.num_rows() },
-            None => ZoneRows::plain(batch),
+    /// The rows of a partition in fewer bytes, where that pays.
+    pub fn compact(batch: &RecordBatch) -> ZoneRows {
+        match compact(batch) {
+            Ok(kept) => ZoneRows::of(kept, batch),
+            // Of a type that cannot be copied row by row: it stays as it came.
+            Err(_) => ZoneRows::plain(batch),
         }
+    }
+
+    fn of(kept: Kept, batch: &RecordBatch) -> ZoneRows {
+        ZoneRows { kept: Arc::new(kept), start: 0, rows: batch.num_rows() }
     }
 
     /// Some of these rows.
@@ -87,6 +106,15 @@ impl ZoneRows {
     pub fn slice(&self, start: usize, rows: usize) -> ZoneRows {
         assert!(start + rows <= self.rows, "rows {start} and {rows} more of {}", self.rows);
         ZoneRows { kept: Arc::clone(&self.kept), start: self.start + start, rows }
+    }
+
+    /// What the rows of the whole partition take, dictionaries included; those that several columns share count for each.
+    pub fn memory_bytes(&self) -> usize {
+        let columns = self.kept.columns.iter().map(|column| match column {
+            Column::ByRow(values) | Column::ByRun { values, .. } => values.get_buffer_memory_size(),
+            Column::Coded(coded) => coded.memory_bytes(),
+        });
+        columns.sum::<usize>() + size_of_val(self.kept.run_ends.as_slice())
     }
 
     /// How many rows there are.
@@ -117,21 +145,84 @@ impl ZoneRows {
         kept: Option<&BooleanBuffer>,
         plain: bool,
     ) -> Result<RecordBatch, ArrowError> {
-        let count = kept.map_or(self.rows, BooleanBuffer::count_set_bits);
-        let everything = count == self.rows;
-        let mask = kept.filter(|_| !everything).map(|kept| BooleanArray::new(kept.clone(), None));
-        let mut run_of_row = None;
-        let columns = projection.iter().map(|column| match &self.kept.columns[*column] {
+        let picked = Picked::new(self, kept);
+        let columns = projection.iter().map(|column| picked.column(&self.kept.columns[*column], plain));
+        let columns = columns.collect::<Result<Vec<ArrayRef>, ArrowError>>()?;
+        let schema = Arc::new(self.kept.schema.project(projection)?);
+        let schema = if plain { plain_schema(&schema) } else { schema };
+        let options = RecordBatchOptions::new().with_row_count(Some(picked.count));
+        RecordBatch::try_new_with_options(schema, columns, &options)
+    }
+
+    /// One column, to be compared.
+    pub fn column(&self, column: usize) -> ColumnOfZone<'_> {
+        match &self.kept.columns[column] {
+            Column::ByRow(values) => ColumnOfZone::Rows(values.slice(self.start, self.rows)),
+            Column::Coded(coded) => ColumnOfZone::Coded(coded, self.start..self.start + self.rows),
+            Column::ByRun { values, .. } => {
+                let runs = self.runs();
+                ColumnOfZone::Runs(values.slice(runs.start, runs.len()))
+            }
+        }
+    }
+
+    /// The runs that reach into these rows.
+    fn runs(&self) -> Range<usize> {
+        let ends = &self.kept.run_ends;
+        let end = self.start + self.rows;
+        let first = ends.partition_point(|run_end| *run_end as usize <= self.start);
+        // The last one ends with the zone or after it.
+        let whole = ends[first..].partition_point(|run_end| (*run_end as usize) < end);
+        if self.rows == 0 { first..first } else { first..(first + whole + 1).min(ends.len()) }
+    }
+
+    /// Of each run that reaches into these rows the rows, counted from the first of these.
+    pub fn rows_of_runs(&self) -> impl Iterator<Item = Range<usize>> + '_ {
+        let mut at = 0;
+        self.kept.run_ends[self.runs()].iter().map(move |run_end| {
+            let rows = at..(*run_end as usize - self.start).min(self.rows);
+            at = rows.end;
+            rows
+        })
+    }
+}
+
+/// The rows of a zone that leave it, and what several columns need to know of them.
+struct Picked<'a> {
+    zone: &'a ZoneRows,
+    count: usize,
+    /// Which rows; `None`: all.
+    mask: Option<&'a BooleanBuffer>,
+    /// Their places in the partition, if not all leave.
+    places: OnceCell<Vec<u32>>,
+    runs: OnceCell<UInt32Array>,
+    filter: OnceCell<FilterPredicate>,
+}
+
+impl<'a> Picked<'a> {
+    fn new(zone: &'a ZoneRows, kept: Option<&'a BooleanBuffer>) -> Picked<'a> {
+        let count = kept.map_or(zone.rows, BooleanBuffer::count_set_bits);
+        let mask = kept.filter(|_| count < zone.rows);
+        Picked { zone, count, mask, places: OnceCell::new(), runs: OnceCell::new(), filter: OnceCell::new() }
+    }
+
+    fn column(&self, column: &Column, plain: bool) -> Result<ArrayRef, ArrowError> {
+        let zone = self.zone;
+        match column {
             Column::ByRow(values) => {
-                let rows = values.slice(self.start, self.rows);
-                let rows = match &mask {
-                    Some(mask) => filter(&rows, mask)?,
+                let rows = values.slice(zone.start, zone.rows);
+                let rows = match self.mask {
+                    Some(mask) => self.filter.get_or_init(|| filter(mask)).filter(&rows)?,
                     None => rows,
                 };
                 if plain { plain_column(&rows) } else { Ok(rows) }
             }
+            Column::Coded(coded) => Ok(match self.mask {
+                Some(mask) => coded.take(self.places(mask)),
+                None => coded.slice(zone.start..zone.start + zone.rows),
+            }),
             Column::ByRun { values, plain: spelled_out } => {
-                let runs = run_of_row.get_or_insert_with(|| self.run_of_row(mask.as_ref().map(BooleanArray::values)));
+                let runs = self.runs.get_or_init(|| self.run_of_row());
                 if !plain {
                     return take(values, runs, None);
                 }
@@ -144,93 +235,80 @@ impl ZoneRows {
                 };
                 take(spelled_out, runs, None)
             }
-        });
-        let columns = columns.collect::<Result<Vec<ArrayRef>, ArrowError>>()?;
-        let schema = Arc::new(self.kept.schema.project(projection)?);
-        let schema = if plain { plain_schema(&schema) } else { schema };
-        let options = RecordBatchOptions::new().with_row_count(Some(count));
-        RecordBatch::try_new_with_options(schema, columns, &options)
-    }
-
-    /// One column, to be compared.
-    pub fn column(&self, column: usize) -> ColumnOfZone {
-        match &self.kept.columns[column] {
-            Column::ByRow(values) => ColumnOfZone::Rows(values.slice(self.start, self.rows)),
-            Column::ByRun { values, .. } => {
-                let (first, lengths) = self.runs();
-                ColumnOfZone::Runs(values.slice(first, lengths.len()), lengths)
-            }
         }
     }
 
-    /// The first run that reaches into these rows, and of each run from there on the rows that are of these.
-    fn runs(&self) -> (usize, Vec<usize>) {
-        let ends = &self.kept.run_ends;
-        let end = self.start + self.rows;
-        let first = ends.partition_point(|run_end| *run_end as usize <= self.start);
-        let mut lengths = Vec::new();
-        let mut at = self.start;
-        for run_end in &ends[first..] {
-            if at >= end {
-                break;
-            }
-            let until = (*run_end as usize).min(end);
-            lengths.push(until - at);
-            at = until;
-        }
-        (first, lengths)
+    fn places(&self, mask: &BooleanBuffer) -> &[u32] {
+        self.places.get_or_init(|| {
+            let mut places = Vec::with_capacity(self.count);
+            places.extend(mask.set_indices().map(|place| (self.zone.start + place) as u32));
+            places
+        })
     }
 
-    /// For each row that is kept the number of its run.
-    fn run_of_row(&self, kept: Option<&BooleanBuffer>) -> UInt32Array {
-        let (first, lengths) = self.runs();
-        let mut runs: Vec<u32> = Vec::with_capacity(self.rows);
-        let mut at = 0;
-        for (place, length) in lengths.into_iter().enumerate() {
-            let count = kept.map_or(length, |kept| kept.slice(at, length).count_set_bits());
-            runs.extend(std::iter::repeat_n((first + place) as u32, count));
-            at += length;
+    /// For each row that leaves the number of its run.
+    fn run_of_row(&self) -> UInt32Array {
+        let mut runs: Vec<u32> = Vec::with_capacity(self.count);
+        let numbered = (self.zone.runs().start as u32..).zip(self.zone.rows_of_runs());
+        match self.mask {
+            None => numbered.for_each(|(run, rows)| runs.extend(std::iter::repeat_n(run, rows.len()))),
+            Some(mask) => {
+                let mut places = self.places(mask).iter().peekable();
+                for (run, rows) in numbered {
+                    let end = (self.zone.start + rows.end) as u32;
+                    while places.next_if(|place| **place < end).is_some() {
+                        runs.push(run);
+                    }
+                }
+            }
         }
         UInt32Array::from(runs)
     }
 }
 
-/// Bits for runs as bits for rows.
-pub fn expand(bits: &BooleanBuffer, lengths: &[usize]) -> BooleanBuffer {
-    let mut rows = BooleanBufferBuilder::new(lengths.iter().sum());
-    for (bit, length) in bits.iter().zip(lengths) {
-        rows.append_n(*length, bit);
-    }
-    rows.finish()
+fn filter(mask: &BooleanBuffer) -> FilterPredicate {
+    FilterBuilder::new(&BooleanArray::new(mask.clone(), None)).optimize().build()
 }
 
-/// The batch by run, if it has the columns for it and its runs are long enough.
-fn runs_of(batch: &RecordBatch) -> Option<Kept> {
+/// The batch by run and in codes, as far as it has the columns for it, its runs are long enough and its values few.
+fn compact(batch: &RecordBatch) -> Result<Kept, ArrowError> {
+    let (places, run_starts) = runs_of(batch).unwrap_or_else(|| (Vec::new(), UInt32Array::from(Vec::<u32>::new())));
+    let run_ends = match run_starts.is_empty() {
+        true => Vec::new(),
+        false => run_starts.values().iter().skip(1).copied().chain([batch.num_rows() as u32]).collect(),
+    };
+    // A decoder's buffers may be twice as large as what is in them; these stay for as long as the partition is held.
+    let every_row = OnceCell::new();
+    let every_row = || every_row.get_or_init(|| UInt32Array::from_iter_values(0..batch.num_rows() as u32));
+    let columns = batch.columns().iter().enumerate().map(|(place, column)| {
+        if places.contains(&place) {
+            return Ok(Column::ByRun { values: take(column, &run_starts, None)?, plain: OnceLock::new() });
+        }
+        Ok(match Coded::of(column) {
+            Some(coded) => Column::Coded(coded),
+            None => Column::ByRow(take(column, every_row(), None)?),
+        })
+    });
+    let columns = columns.collect::<Result<Vec<_>, ArrowError>>()?;
+    Ok(Kept { schema: batch.schema(), columns, run_ends })
+}
+
+/// The columns that are kept by run, and the first row of each run; `None` if it does not pay.
+fn runs_of(batch: &RecordBatch) -> Option<(Vec<usize>, UInt32Array)> {
     let schema = batch.schema();
     let places = BY_RUN.iter().map(|name| schema.index_of(name).ok()).collect::<Option<Vec<usize>>>()?;
-    let rows = batch.num_rows();
-    u32::try_from(rows).ok()?;
+    let rows = u32::try_from(batch.num_rows()).ok()?;
     // Whether a row differs from the one before it.
-    let mut begins = vec![false; rows];
+    let mut begins = vec![false; batch.num_rows()];
     *begins.first_mut()? = true;
     for place in &places {
         mark_changes(batch.column(*place), &mut begins)?;
     }
-    let run_starts: Vec<u32> = (0..rows as u32).filter(|row| begins[*row as usize]).collect();
-    if run_starts.len() * ROWS_PER_RUN_MIN > rows {
+    let run_starts: Vec<u32> = (0..rows).filter(|row| begins[*row as usize]).collect();
+    if run_starts.len() * ROWS_PER_RUN_MIN > batch.num_rows() {
         return None;
     }
-    let run_ends: Vec<u32> = run_starts.iter().skip(1).copied().chain([rows as u32]).collect();
-    let run_starts = UInt32Array::from(run_starts);
-    // A decoder's buffers may be twice as large as what is in them; these stay for as long as the partition is held.
-    let every_row = UInt32Array::from_iter_values(0..rows as u32);
-    let columns = batch.columns().iter().enumerate().map(|(place, column)| {
-        Some(match places.contains(&place) {
-            true => Column::ByRun { values: take(column, &run_starts, None).ok()?, plain: OnceLock::new() },
-            false => Column::ByRow(take(column, &every_row, None).ok()?),
-        })
-    });
-    Some(Kept { schema, columns: columns.collect::<Option<Vec<_>>>()?, run_ends })
+    Some((places, UInt32Array::from(run_starts)))
 }
 
 /// Marks the rows whose value differs from that of the row before; `None` for nulls and types that are not compared.
@@ -286,7 +364,7 @@ mod tests {
     #[test]
     fn rows_come_out_as_they_went_in() {
         let batch = day();
-        let kept = ZoneRows::by_run(&batch);
+        let kept = ZoneRows::compact(&batch);
         assert!(!kept.kept.run_ends.is_empty(), "a site's rows stand together");
         assert!(kept.kept.run_ends.len() * ROWS_PER_RUN_MIN <= batch.num_rows());
         let plain = ZoneRows::plain(&batch);
@@ -313,7 +391,7 @@ mod tests {
         let one_column = batch.project(&[2]).unwrap();
         let thinned = UInt32Array::from_iter_values((0..batch.num_rows() as u32).step_by(40));
         for other in [one_column, arrow::compute::take_record_batch(&batch, &thinned).unwrap(), batch.slice(0, 0)] {
-            let kept = ZoneRows::by_run(&other);
+            let kept = ZoneRows::compact(&other);
             assert!(kept.kept.run_ends.is_empty());
             assert_eq!(kept.to_batch().unwrap(), other);
         }

@@ -16,9 +16,9 @@ use std::time::{Duration, Instant};
 use overlay_ingest::{Date, PartitionId};
 
 use super::data::{LocalData, NewerData};
-use super::loading::{LoadError, ROW_BYTES};
+use super::loading::{LoadError, ROW_BYTES, fill};
 use super::membership::Membership;
-use crate::engine::store::{HeldPartition, Store};
+use crate::engine::store::Store;
 use crate::routing::placement::Placement;
 
 /// How long a replaced partition is kept for queries that were planned before. Longer serves queries that ask one hop
@@ -67,18 +67,13 @@ impl ChangeOver {
         let replacing: Vec<PartitionId> = newer.known().iter().map(|known| known.id).collect();
         let replacing: Vec<PartitionId> =
             replacing.into_iter().filter(|id| dates.contains(&id.date) && !held.contains(id)).collect();
-        self.make_room(&newer, &replacing)?;
+        self.make_room(&newer, &replacing);
         let store = Arc::clone(&self.store);
         let count = replacing.len();
+        let max = self.membership.config().limits.data_bytes_max;
         let loaded = tokio::task::spawn_blocking(move || {
-            use rayon::prelude::*;
-            replacing.par_iter().try_for_each(|id| {
-                if let Some(partition) = newer.load(id)? {
-                    store.insert(HeldPartition::new(&partition));
-                }
-                Ok::<(), overlay_ingest::Error>(())
-            })?;
-            Ok::<NewerData, overlay_ingest::Error>(newer)
+            fill(&store, newer.view(), &replacing, max)?;
+            Ok::<NewerData, LoadError>(newer)
         });
         let newer = loaded.await.map_err(|error| LoadError::Interrupted(error.to_string()))??;
         self.data.take_over(newer);
@@ -87,27 +82,20 @@ impl ChangeOver {
         Ok(true)
     }
 
-    /// Sees to it that old and new fit into memory together, or else the new ones alone.
-    fn make_room(&self, newer: &NewerData, replacing: &[PartitionId]) -> Result<(), LoadError> {
+    /// Sees to it that old and new fit into memory together, or else the old ones go first.
+    fn make_room(&self, newer: &NewerData, replacing: &[PartitionId]) {
         let max = self.membership.config().limits.data_bytes_max;
-        let rows_of = |id: &PartitionId| self.store.get(id).map_or(0, |held| held.rows());
         let is_new = |id: &PartitionId| newer.known().iter().any(|known| known.id == *id);
         let added = newer.known().iter().filter(|known| replacing.contains(&known.id));
         let added: u64 = added.filter_map(|known| known.stats.as_ref().map(|stats| stats.rows)).sum();
-        let bytes = |rows: u64| rows.saturating_mul(ROW_BYTES);
-        if bytes(self.store.rows().saturating_add(added)) <= max {
-            return Ok(());
+        if self.store.memory_bytes().saturating_add(added.saturating_mul(ROW_BYTES)) <= max {
+            return;
         }
-        let (staying, old): (Vec<PartitionId>, Vec<PartitionId>) = self.store.ids().into_iter().partition(is_new);
-        let needed = bytes(added.saturating_add(staying.iter().map(rows_of).sum()));
-        if needed > max {
-            return Err(LoadError::TooLarge { needed, max });
-        }
+        let old: Vec<PartitionId> = self.store.ids().into_iter().filter(|id| !is_new(id)).collect();
         tracing::warn!(partitions = old.len(), "old and new data do not fit into data_bytes_max: the old goes first");
         for id in old {
             self.store.remove(&id);
         }
-        Ok(())
     }
 
     /// Gives up what was replaced long enough ago.

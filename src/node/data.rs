@@ -22,6 +22,7 @@ use rayon::prelude::*;
 pub use super::data_source::{DataSource, LocalDates};
 use super::data_source::{Source, check_name};
 use crate::config::DatasetConfig;
+use crate::engine::store::PartitionOnDisk;
 use crate::routing::known::KnownPartition;
 
 /// The data of some dates, as they lie on this host.
@@ -35,7 +36,7 @@ pub struct LocalData {
 }
 
 /// The partitions of one moment.
-struct View {
+pub(super) struct View {
     source: Source,
     known: Arc<Vec<KnownPartition>>,
     csv_files: BTreeMap<PartitionId, u64>,
@@ -53,9 +54,8 @@ impl NewerData {
         &self.0.known
     }
 
-    /// The rows of a partition; `None` if it is not known.
-    pub fn load(&self, id: &PartitionId) -> Result<Option<Partition>, Error> {
-        self.0.load(id)
+    pub(super) fn view(&self) -> &View {
+        &self.0
     }
 }
 
@@ -71,7 +71,7 @@ impl LocalData {
         Ok(LocalData { config: config.clone(), range, view, seen })
     }
 
-    fn view(&self) -> Arc<View> {
+    pub(super) fn view(&self) -> Arc<View> {
         Arc::clone(&self.view.read().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -121,7 +121,7 @@ impl LocalData {
             return Ok(None);
         }
         let checked = self.source() != DataSource::CacheAlone;
-        Ok(Some(NewerData(View::cached(cache, self.range, checked))))
+        Ok(Some(NewerData(View::cached(Arc::new(cache), self.range, checked))))
     }
 
     /// Uses this from now on.
@@ -131,7 +131,7 @@ impl LocalData {
 }
 
 impl View {
-    fn cached(cache: Cache, range: DateRange, checked: bool) -> View {
+    fn cached(cache: Arc<Cache>, range: DateRange, checked: bool) -> View {
         let entries = || cache.manifest().partitions(range);
         let known = entries().map(|entry| KnownPartition {
             id: entry.id,
@@ -152,7 +152,16 @@ impl View {
         Ok(View { known: Arc::new(known.collect()), csv_files, source: Source::Csv(dataset) })
     }
 
-    fn load(&self, id: &PartitionId) -> Result<Option<Partition>, Error> {
+    /// The partition as a file that can be read whenever it is needed; `None` if there is no such file.
+    pub(super) fn on_disk(&self, id: &PartitionId) -> Option<PartitionOnDisk> {
+        match &self.source {
+            Source::Cache { cache, .. } => PartitionOnDisk::new(cache, *id),
+            Source::Csv(_) => None,
+        }
+    }
+
+    /// The rows of a partition; `None` if it is not known.
+    pub(super) fn load(&self, id: &PartitionId) -> Result<Option<Partition>, Error> {
         match &self.source {
             Source::Cache { cache, .. } => {
                 let entry = cache.manifest().partition(id.date).filter(|entry| entry.id == *id);

@@ -1,6 +1,7 @@
 //! Where the rows of some dates come from on this host, found without reading them: a Parquet cache or CSV files.
 
 use std::fmt;
+use std::sync::Arc;
 
 use overlay_ingest::manifest::FILE_NAME;
 use overlay_ingest::{Cache, Dataset, Date, DateRange, Error};
@@ -11,7 +12,7 @@ use crate::config::DatasetConfig;
 pub(super) enum Source {
     /// `checked`: against the CSV files that it was made from.
     Cache {
-        cache: Cache,
+        cache: Arc<Cache>,
         checked: bool,
     },
     Csv(Dataset),
@@ -72,9 +73,9 @@ impl Source {
         match (dataset, cache) {
             (Ok(dataset), Some(cache)) if dataset.dates(range).next().is_some() => {
                 cache.manifest().check_fresh(&dataset, range)?;
-                Ok(Source::Cache { cache, checked: true })
+                Ok(Source::Cache { cache: Arc::new(cache), checked: true })
             }
-            (_, Some(cache)) => Ok(Source::Cache { cache, checked: false }),
+            (_, Some(cache)) => Ok(Source::Cache { cache: Arc::new(cache), checked: false }),
             (Ok(dataset), None) => Ok(Source::Csv(dataset)),
             (Err(absent), None) => Err(absent),
         }

@@ -5,8 +5,9 @@ use overlay_ingest::generate::{GenerateOptions, generate};
 use overlay_ingest::progress::Silent;
 use overlay_ingest::run::{RunOptions, run};
 
-use super::super::loading::memory_bytes;
+use super::super::loading::{fill, memory_bytes};
 use super::*;
+use crate::engine::store::Store;
 
 fn generated(folder: &Path, name: &str) -> PathBuf {
     let root = folder.join(name);
@@ -95,4 +96,32 @@ fn files_that_change_after_they_were_listed_are_not_loaded() {
     assert!(matches!(data.load(&ids[1]), Err(Error::FilesChanged { date }) if date == ids[1].date));
     let strange = PartitionId { digest: 0, ..ids[0] };
     assert!(data.load(&strange).unwrap().is_none());
+}
+
+#[test]
+fn what_does_not_fit_into_memory_stays_in_its_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = generated(folder.path(), "set");
+    let (cache, none) = (folder.path().join("cache"), folder.path().join("none"));
+    ingest(&root, &cache, DateRange::ALL);
+    let ids = |data: &LocalData| data.known().iter().map(|known| known.id).collect::<Vec<_>>();
+    let cached = LocalData::open(&config(&root, &cache), DateRange::ALL).unwrap();
+    let csv = LocalData::open(&config(&root, &none), DateRange::ALL).unwrap();
+    let check = |data: &LocalData, bytes_max: u64, expected_on_disk: std::ops::RangeInclusive<usize>| -> u64 {
+        let store = Store::default();
+        fill(&store, &data.view(), &ids(data), bytes_max).unwrap();
+        assert!(expected_on_disk.contains(&store.on_disk()), "{} for {bytes_max} bytes", store.on_disk());
+        assert_eq!(store.ids(), ids(data));
+        assert_eq!(store.rows(), cached.known().iter().map(|known| known.stats.as_ref().unwrap().rows).sum::<u64>());
+        assert!(store.memory_bytes() <= bytes_max || data.source() == DataSource::Csv);
+        store.memory_bytes()
+    };
+    let all = check(&cached, u64::MAX, 0..=0);
+    check(&cached, all, 0..=0);
+    // Which ones depends on who came first; one less, unless one at a time fills what another left.
+    check(&cached, all - 1, 1..=3);
+    check(&cached, all / 2, 2..=3);
+    check(&cached, 0, 4..=4);
+    // Without files there is nowhere else to read from: the node refuses beforehand.
+    check(&csv, 0, 0..=0);
 }

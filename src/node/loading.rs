@@ -1,14 +1,18 @@
 //! Holds what the placement says: loads what is to come, gives up what somebody else holds by now. What follows from a
 //! data set that is ingested again while the node runs is [`super::change_over`]'s.
+//!
+//! Memory is filled up to `data_bytes_max`. What does not fit stays in the Parquet cache, and is read from there by each
+//! scan of it. Without a cache there is no file that could be read so, and the node ends, saying how much it needs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use overlay_ingest::PartitionId;
+use overlay_ingest::{PartitionId, PartitionStats};
 
 use super::change_over::ChangeOver;
-use super::data::LocalData;
+use super::data::{DataSource, LocalData, View};
 use super::membership::Membership;
 use super::os;
 use crate::engine::store::{HeldPartition, Store};
@@ -20,6 +24,7 @@ use crate::routing::placement::Placement;
 pub enum LoadError {
     #[error(transparent)]
     Data(#[from] overlay_ingest::Error),
+    /// Only where there is no Parquet cache.
     #[error("the partitions placed on this node need about {needed} bytes of memory, data_bytes_max allows {max}")]
     TooLarge { needed: u64, max: u64 },
     #[error("loading was interrupted: {0}")]
@@ -86,36 +91,71 @@ async fn load_missing(
         }
         return Ok(());
     }
-    check_size(membership, data, wanted)?;
+    let max = membership.config().limits.data_bytes_max;
+    if data.source() == DataSource::Csv {
+        check_size(max, data, wanted)?;
+    }
     membership.set_held(store.ids(), NodeState::Loading);
-    let (store_of_task, data) = (Arc::clone(store), Arc::clone(data));
-    let loaded = tokio::task::spawn_blocking(move || {
-        use rayon::prelude::*;
-        // Threads that end with the loading: what they held for the decoder goes with them.
-        let pool = rayon::ThreadPoolBuilder::new().thread_name(|n| format!("load-{n}")).build();
-        let pool = pool.map_err(|error| LoadError::Interrupted(error.to_string()))?;
-        let load = |id: &PartitionId| {
-            let Some(partition) = data.load(id)? else { return Ok(None) };
-            store_of_task.insert(HeldPartition::new(&partition));
-            Ok(Some((*id, partition.stats)))
-        };
-        let counted = pool.install(|| {
-            let counted = missing.par_iter().filter_map(|id| load(id).transpose());
-            counted.collect::<Result<BTreeMap<_, _>, overlay_ingest::Error>>()
-        });
-        Ok::<_, LoadError>(counted?)
-    });
+    let (store_of_task, view) = (Arc::clone(store), data.view());
+    let loaded = tokio::task::spawn_blocking(move || fill(&store_of_task, &view, &missing, max));
     let counted = loaded.await.map_err(|error| LoadError::Interrupted(error.to_string()))??;
     // Decoding needs several times the memory that stays.
     os::give_back_memory();
     membership.count(&counted);
     membership.set_held(store.ids(), NodeState::Ready);
-    tracing::info!(partitions = store.ids().len(), rows = store.rows(), "ready");
+    tracing::info!(
+        partitions = store.ids().len(),
+        on_disk = store.on_disk(),
+        rows = store.rows(),
+        bytes = store.memory_bytes(),
+        "ready"
+    );
     Ok(())
 }
 
+/// Loads the partitions into the store until it takes `bytes_max`; those that are left it answers from their files. Gives
+/// the statistics of those that were read. Without files everything is loaded.
+pub(super) fn fill(
+    store: &Store,
+    view: &View,
+    ids: &[PartitionId],
+    bytes_max: u64,
+) -> Result<BTreeMap<PartitionId, PartitionStats>, LoadError> {
+    use rayon::prelude::*;
+    // Threads that end with the loading: what they held for the decoder goes with them.
+    let pool = rayon::ThreadPoolBuilder::new().thread_name(|n| format!("load-{n}")).build();
+    let pool = pool.map_err(|error| LoadError::Interrupted(error.to_string()))?;
+    let room = AtomicU64::new(bytes_max.saturating_sub(store.memory_bytes()));
+    let load = |id: &PartitionId| {
+        let on_disk = view.on_disk(id);
+        // The first that did not fit left no room, so that the others are not read in vain.
+        if room.load(Ordering::Relaxed) == 0
+            && let Some(on_disk) = on_disk
+        {
+            store.insert_on_disk(on_disk);
+            return Ok(None);
+        }
+        let Some(partition) = view.load(id)? else { return Ok(None) };
+        let held = HeldPartition::new(&partition);
+        let taken = room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |room| room.checked_sub(held.memory_bytes));
+        match on_disk {
+            Some(on_disk) if taken.is_err() => {
+                room.store(0, Ordering::Relaxed);
+                store.insert_on_disk(on_disk);
+            }
+            _ => store.insert(held),
+        }
+        Ok(Some((*id, partition.stats)))
+    };
+    let counted = pool.install(|| {
+        let counted = ids.par_iter().filter_map(|id| load(id).transpose());
+        counted.collect::<Result<BTreeMap<_, _>, overlay_ingest::Error>>()
+    });
+    Ok(counted?)
+}
+
 /// Bytes of a row in memory at most: 5 columns of 8 bytes, 6 dictionary keys of 4, and 3 bytes of small integers. Where a
-/// site's rows stand together it is about half; see `engine::zone_rows`.
+/// site's rows stand together and its values are few it is about a quarter; see `engine::zone_rows`.
 pub(super) const ROW_BYTES: u64 = 67;
 /// Bytes of CSV for each byte in memory, at the least: a row has about 160. For what nobody has counted yet.
 const CSV_BYTES_PER_BYTE: u64 = 2;
@@ -128,8 +168,7 @@ pub fn memory_bytes(rows: Option<u64>, csv_bytes: u64) -> u64 {
     }
 }
 
-fn check_size(membership: &Membership, data: &LocalData, wanted: &BTreeSet<PartitionId>) -> Result<(), LoadError> {
-    let max = membership.config().limits.data_bytes_max;
+fn check_size(max: u64, data: &LocalData, wanted: &BTreeSet<PartitionId>) -> Result<(), LoadError> {
     let known = data.known();
     let wanted = known.iter().filter(|known| wanted.contains(&known.id));
     let needed = wanted.map(|known| memory_bytes(known.stats.as_ref().map(|stats| stats.rows), known.csv_bytes)).sum();

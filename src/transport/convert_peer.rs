@@ -361,7 +361,7 @@ fn stats_to_wire(stats: &PartitionStats) -> wire::Stats {
     let integers = |bounds: Option<Bounds<i64>>| bounds.map(|Bounds { min, max }| wire::IntBounds { min, max });
     wire::Stats {
         rows: stats.rows,
-        parameters: stats.parameters.clone().map(|names| wire::Names { names }),
+        parameters: stats.parameters.as_ref().map(|names| wire::Names { names: names.to_vec() }),
         utc: integers(stats.utc),
         latitude: floats(stats.latitude),
         longitude: floats(stats.longitude),
@@ -397,7 +397,7 @@ fn stats_from_wire(stats: wire::Stats) -> Result<PartitionStats, Failure> {
     };
     Ok(PartitionStats {
         rows: within_a_day(stats.rows, "rows")?,
-        parameters: stats.parameters.map(|names| names.names),
+        parameters: stats.parameters.map(|names| names.names.into()),
         utc: integers(stats.utc)?,
         latitude: floats(stats.latitude)?,
         longitude: floats(stats.longitude)?,

@@ -39,6 +39,7 @@ fn with_zones(partition: &HeldPartition, zones: Vec<Zone>) -> HeldPartition {
         zones,
         stats: partition.stats.clone(),
         csv_bytes: partition.csv_bytes,
+        memory_bytes: partition.memory_bytes,
     }
 }
 

@@ -18,14 +18,18 @@ use overlay::engine::message::{NodeInstance, ScanPath};
 use overlay::engine::reader::{Overview, PinnedPartition, QueryContext};
 use overlay::engine::session::{Ask, Engine};
 use overlay::engine::stop::Stop;
-use overlay::engine::store::{HeldPartition, Store};
+use overlay::engine::store::{HeldPartition, PartitionOnDisk, Store};
 use overlay::routing::assignment::{NodeView, Snapshot};
 use overlay::routing::{Load, NodeId, Role, Topology, forwarding};
 use overlay::transport::peer::PeerLinks;
 use overlay_ingest::generate::{GenerateOptions, generate};
+use overlay_ingest::run::{RunOptions, run};
 use overlay_ingest::schema::Layout;
-use overlay_ingest::{Dataset, DateRange, Partition, PartitionId, PartitionStats, observations, parse_date};
+use overlay_ingest::{
+    Cache, Dataset, DateRange, Partition, PartitionId, PartitionStats, observations, parse_date, progress,
+};
 
+const LAYOUT: Layout = Layout { zone_rows: 64 };
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// One node that holds a small generated data set in zones of 64 rows.
@@ -55,8 +59,9 @@ impl Overview for OnlyHere {
     }
 }
 
-/// The partition with some concentrations replaced by values on which ways to compare could differ.
-fn with_odd_values(partition: Partition, random: &mut Rng) -> Partition {
+/// The partition with some concentrations replaced by values on which ways to compare could differ. With `many`, most
+/// rows have one of their own, so that they are not kept as codes.
+fn with_odd_values(partition: Partition, many: bool, random: &mut Rng) -> Partition {
     let schema = partition.batch.schema();
     let column = schema.index_of("concentration").expect("a column of observations");
     let before = partition.batch.column(column).as_primitive::<Float64Type>().clone();
@@ -66,6 +71,7 @@ fn with_odd_values(partition: Partition, random: &mut Rng) -> Partition {
             1 => Some(-0.0),
             2 => None,
             3 => Some(f64::from_bits(0.3f64.to_bits() + 1)),
+            _ if many => Some(f64::from(random.i32(-50_000..600_000)) / 10_000.0),
             _ => before.is_valid(row).then(|| before.value(row)),
         })
         .collect();
@@ -85,12 +91,31 @@ impl Alone {
         let mut random = Rng::with_seed(seed);
         let store = Arc::new(Store::default());
         let mut partitions = Vec::new();
-        for date in dataset.dates(DateRange::ALL) {
-            let parsed = parse_date(&dataset, date, Layout { zone_rows: 64 }).expect("no fault in it");
-            let partition = with_odd_values(parsed.partition, &mut random);
+        for (day, date) in dataset.dates(DateRange::ALL).enumerate() {
+            let parsed = parse_date(&dataset, date, LAYOUT).expect("no fault in it");
+            let partition = with_odd_values(parsed.partition, day == 1, &mut random);
             partitions.push(PinnedPartition { id: partition.id, stats: Some(partition.stats.clone()) });
             store.insert(HeldPartition::new(&partition));
         }
+        Alone::over(store, partitions)
+    }
+
+    /// A node over the data set as it is; of its three partitions the first is in memory, the others as said.
+    fn unchanged(dataset: &Dataset, cache: &Arc<Cache>, on_disk: bool) -> Alone {
+        let store = Arc::new(Store::default());
+        let mut partitions = Vec::new();
+        for (day, date) in dataset.dates(DateRange::ALL).enumerate() {
+            let partition = parse_date(dataset, date, LAYOUT).expect("no fault in it").partition;
+            partitions.push(PinnedPartition { id: partition.id, stats: Some(partition.stats.clone()) });
+            match PartitionOnDisk::new(cache, partition.id) {
+                Some(file) if on_disk && day > 0 => store.insert_on_disk(file),
+                _ => store.insert(HeldPartition::new(&partition)),
+            }
+        }
+        Alone::over(store, partitions)
+    }
+
+    fn over(store: Arc<Store>, partitions: Vec<PinnedPartition>) -> Alone {
         let engine = Engine::new(64 << 20, "observations", 2).expect("an engine");
         let hop = Arc::new(Hop {
             me: NodeId::from("alone"),
@@ -197,23 +222,59 @@ fn condition(random: &mut Rng) -> String {
 
 #[tokio::test]
 async fn every_way_to_the_rows_gives_the_same_rows() {
-    const WANTED: [&str; 6] =
-        ["count(*)", "COUNT(*)", "*", "utc, concentration", "concentration, parameter, utc", "max(aqi)"];
     let (mut answers, mut rows) = (0, 0);
     for seed in 0..2 {
         let alone = Alone::new(seed);
         let mut random = Rng::with_seed(seed ^ 0x5eed);
         for _ in 0..60 {
-            let conditions: Vec<String> = (0..random.usize(0..4)).map(|_| condition(&mut random)).collect();
-            let filter =
-                if conditions.is_empty() { String::new() } else { format!(" WHERE {}", conditions.join(" AND ")) };
-            let sql = format!("SELECT {} FROM observations{filter}", WANTED[random.usize(..WANTED.len())]);
+            let sql = question(&mut random);
             rows += alone.check(&sql, seed).await;
             answers += 1;
         }
     }
     // Questions that match nothing would agree on anything.
     assert!(answers == 120 && rows > 10_000, "{answers} answers, {rows} rows");
+}
+
+/// One question of any kind.
+fn question(random: &mut Rng) -> String {
+    const WANTED: [&str; 6] =
+        ["count(*)", "COUNT(*)", "*", "utc, concentration", "concentration, parameter, utc", "max(aqi)"];
+    let conditions: Vec<String> = (0..random.usize(0..4)).map(|_| condition(random)).collect();
+    let filter = if conditions.is_empty() { String::new() } else { format!(" WHERE {}", conditions.join(" AND ")) };
+    format!("SELECT {} FROM observations{filter}", WANTED[random.usize(..WANTED.len())])
+}
+
+#[tokio::test]
+async fn partitions_that_lie_on_disk_give_the_same_rows() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (root, cache) = (folder.path().join("generated"), folder.path().join("cache"));
+    generate(&root, &GenerateOptions { days: 3, sites: 25, seed: 9, ..GenerateOptions::default() }).expect("written");
+    let dataset = Dataset::open(&root).expect("just written");
+    let options = RunOptions { cache: cache.clone(), range: DateRange::ALL, layout: LAYOUT, force: false };
+    run(&dataset, &options, &progress::Silent).expect("ingested");
+    let opened = Arc::new(Cache::open(&cache).expect("just made"));
+    let [in_memory, on_disk] = [false, true].map(|on_disk| Alone::unchanged(&dataset, &opened, on_disk));
+    assert_eq!((in_memory.hop.store.on_disk(), on_disk.hop.store.on_disk()), (0, 2));
+    assert_eq!(in_memory.hop.store.rows(), on_disk.hop.store.rows());
+
+    let mut random = Rng::with_seed(9);
+    let mut rows = 0;
+    for _ in 0..40 {
+        let sql = question(&mut random);
+        for path in [ScanPath::Any, ScanPath::NoIndex, ScanPath::Reference] {
+            let answer = on_disk.ask(&sql, path).await;
+            assert_eq!(answer, in_memory.ask(&sql, path).await, "{path:?}: {sql}");
+            rows += answer.map_or(0, |rows| rows.len());
+        }
+    }
+    assert!(rows > 10_000, "{rows} rows");
+
+    // A file that is gone is an error that names it, never an answer without its rows.
+    let last = &opened.manifest().partitions[2];
+    std::fs::remove_file(cache.join(&last.file)).expect("removed");
+    let refused = on_disk.ask("SELECT count(*) FROM observations", ScanPath::Any).await;
+    assert!(refused.as_ref().is_err_and(|why| why.contains(&last.file)), "{refused:?}");
 }
 
 #[tokio::test]

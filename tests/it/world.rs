@@ -249,7 +249,15 @@ fn held(id: PartitionId, rows: &[i64], zone_rows: usize, schema: &SchemaRef) -> 
     let zones = batches.into_iter().enumerate();
     let zones: Vec<Zone> = zones.map(|(index, batch)| Zone::new(id, index as u32, &batch)).collect();
     let typed = TypedZones::of(&zones);
-    HeldPartition { id, map: ZoneMap::of(&zones), typed, zones, stats: stats(rows.len()), csv_bytes: 0 }
+    HeldPartition {
+        id,
+        map: ZoneMap::of(&zones),
+        typed,
+        zones,
+        stats: stats(rows.len()),
+        csv_bytes: 0,
+        memory_bytes: 0,
+    }
 }
 
 fn stats(rows: usize) -> PartitionStats {

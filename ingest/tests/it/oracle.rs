@@ -100,7 +100,7 @@ fn every_generated_row_comes_back_from_the_text_and_from_the_cache() {
         assert_eq!(bounds.min, values.iter().copied().fold(f64::INFINITY, f64::min));
         assert_eq!(bounds.max, values.iter().copied().fold(f64::NEG_INFINITY, f64::max));
         let parameters: BTreeMap<&String, ()> = rows.iter().map(|row| (&row[3], ())).collect();
-        assert_eq!(loaded.stats.parameters.unwrap(), parameters.into_keys().cloned().collect::<Vec<_>>());
+        assert_eq!(loaded.stats.parameters.unwrap().to_vec(), parameters.into_keys().cloned().collect::<Vec<_>>());
     }
     for column in [4, 6, 7, 8] {
         assert!(nulls[column] > 0, "the generator makes nulls in column {column}");
