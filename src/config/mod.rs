@@ -124,8 +124,13 @@ pub struct Limits {
     /// Seconds a result is kept after it was last read; default 300. Higher lets slow readers come back and keeps
     /// `result_bytes_max` full for longer.
     pub result_ttl_s: u64,
-    /// Bytes of results kept at the Leader, default 512 MiB; then finished results are evicted, and then queries fail.
+    /// Bytes of results kept in the Leader's memory, default 512 MiB; a result that holds more than is still free puts its
+    /// further rows on disk.
     pub result_bytes_max: u64,
+    /// Bytes of results kept on the Leader's disk, below `state_dir`, default 4 GiB; 0: none. When they are used up too,
+    /// finished results are evicted, and then queries fail. Higher lets slow readers of large answers take their time, and
+    /// needs as much free space there.
+    pub result_disk_bytes_max: u64,
     /// Bytes of partitions a node loads, default 8 GiB. What does not fit is not held.
     pub data_bytes_max: u64,
     /// Bytes that SQL may use for joins, sorts and groups in a process, default 2 GiB; then the query fails.

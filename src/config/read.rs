@@ -154,6 +154,7 @@ fn read_limits(section: Section) -> Option<Limits> {
     let team_concurrent_max = section.or("team_concurrent_max", 60.min(most), count(1, most as u32));
     let result_ttl_s = section.or("result_ttl_s", 300, whole(1, DAY));
     let result_bytes_max = section.or("result_bytes_max", 512 << 20, bytes);
+    let result_disk_bytes_max = section.or("result_disk_bytes_max", 4 << 30, bytes_or_none);
     let data_bytes_max = section.or("data_bytes_max", 8 << 30, bytes);
     let memory_bytes_max = section.or("memory_bytes_max", 2 << 30, bytes);
     let chunk_rows_max = section.or("chunk_rows_max", CHUNK_ROWS_MAX, whole_u32(1, 1 << 20));
@@ -167,6 +168,7 @@ fn read_limits(section: Section) -> Option<Limits> {
         team_concurrent_max: team_concurrent_max?,
         result_ttl_s: result_ttl_s?,
         result_bytes_max: result_bytes_max?,
+        result_disk_bytes_max: result_disk_bytes_max?,
         data_bytes_max: data_bytes_max?,
         memory_bytes_max: memory_bytes_max?,
         chunk_rows_max: chunk_rows_max?,

@@ -133,6 +133,7 @@ fn keys_left_out_have_the_defaults_of_the_earlier_systems() {
         team_concurrent_max: 60,
         result_ttl_s: 300,
         result_bytes_max: 512 << 20,
+        result_disk_bytes_max: 4 << 30,
         data_bytes_max: 8 << 30,
         memory_bytes_max: 2 << 30,
         chunk_rows_max: 65_536,
@@ -151,6 +152,10 @@ fn keys_left_out_have_the_defaults_of_the_earlier_systems() {
     assert_eq!(with(r#""replicas": "all""#).replicas, Replicas::All);
     assert_eq!(with(r#""limits": { "result_bytes_max": "3KiB" }"#).limits.result_bytes_max, 3072);
     assert_eq!(with(r#""limits": { "result_bytes_max": 77 }"#).limits.result_bytes_max, 77);
+    for (written, bytes) in [("0", 0), (r#""0MiB""#, 0), (r#""1MiB""#, 1 << 20)] {
+        let text = format!(r#""limits": {{ "result_disk_bytes_max": {written} }}"#);
+        assert_eq!(with(&text).limits.result_disk_bytes_max, bytes, "{written}");
+    }
     assert_eq!(with(r#""limits": { "concurrent_max": 10 }"#).limits.team_concurrent_max, 10);
     assert_eq!(with(r#""limits": { "chunk_rows_max": 50 }"#).strategies.chunk_size, 50);
 }

@@ -55,6 +55,15 @@ const BYTES_MAX: u64 = 1 << 50;
 
 /// A number of bytes, at least 1: `1048576` or `"1MiB"`.
 pub(super) fn bytes(tree: &Tree) -> Result<u64, Wrong> {
+    bytes_from(1, tree)
+}
+
+/// The same, or 0.
+pub(super) fn bytes_or_none(tree: &Tree) -> Result<u64, Wrong> {
+    bytes_from(0, tree)
+}
+
+fn bytes_from(least: u64, tree: &Tree) -> Result<u64, Wrong> {
     let bytes = match tree {
         Tree::Whole(number) => u64::try_from(*number).ok(),
         Tree::Text(text) => UNITS.iter().find_map(|(unit, size)| {
@@ -65,8 +74,8 @@ pub(super) fn bytes(tree: &Tree) -> Result<u64, Wrong> {
         _ => None,
     };
     match bytes {
-        Some(bytes @ 1..=BYTES_MAX) => Ok(bytes),
-        _ => wrong("a number of bytes from 1 to 1024TiB", tree)
+        Some(bytes) if (least..=BYTES_MAX).contains(&bytes) => Ok(bytes),
+        _ => wrong(format!("a number of bytes from {least} to 1024TiB"), tree)
             .map_err(|wrong| wrong.hint("write 1048576, or \"512MiB\", or \"8GiB\"")),
     }
 }

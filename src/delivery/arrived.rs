@@ -23,4 +23,10 @@ impl Arrived {
     pub fn first(self, rows: usize) -> Arrived {
         if rows < self.batch.num_rows() { self.batch.slice(0, rows).into() } else { self }
     }
+
+    /// These rows of it; all of them keep the bytes that they came in.
+    pub(super) fn slice(&self, offset: usize, rows: usize) -> Arrived {
+        let is_whole = rows == self.batch.num_rows();
+        if is_whole { self.clone() } else { self.batch.slice(offset, rows).into() }
+    }
 }

@@ -1,7 +1,7 @@
 //! From accepted rows to the chunks a client reads: how a result is cut, kept and encoded.
 //!
-//! Decides where chunks begin and end ([`chunking`]), how long and in how much memory a result stays ([`store`]), and
-//! what its bytes look like ([`encoding`]). Leaves to others which rows belong to a result (the leader's acceptance) and
+//! Decides where chunks begin and end ([`chunking`]), how long a result stays, in how much memory and how much of it on
+//! disk ([`store`], [`spool`]), and what its bytes look like ([`encoding`]). Leaves to others which rows belong to a result (the leader's acceptance) and
 //! how bytes travel (`transport`). Plain synchronous code: `now` is a [`std::time::Duration`] since an epoch of the
 //! caller's choice, the same in every call.
 //!
@@ -16,13 +16,14 @@ mod footprint;
 mod reading_speed;
 pub mod result;
 mod rows;
+pub mod spool;
 pub mod store;
 
 use std::fmt;
 use std::str::FromStr;
 
 pub use arrived::Arrived;
-pub use chunk::{Chunk, ChunkState};
+pub use chunk::{Chunk, ChunkState, Cut, LastLoaded, Piece};
 pub use columns::OtherColumns;
 
 /// The id of one query and of its result: 128 random bits, drawn by the caller so that nobody can guess another's.

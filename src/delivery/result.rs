@@ -17,11 +17,12 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
-use super::chunk::{Chunk, ChunkState};
+use super::chunk::{ChunkState, Cut};
 use super::chunking::{Chunking, ChunkingInput};
 use super::columns::{self, OtherColumns};
 use super::reading_speed::ReadingSpeed;
 use super::rows::Rows;
+use super::spool::Spooled;
 use super::{Arrived, Gone};
 
 /// How a result is cut.
@@ -114,6 +115,17 @@ impl ResultBuffer {
         Ok(())
     }
 
+    /// Puts accepted rows at the end that lie on disk; their columns were looked at before they were written.
+    ///
+    /// Errors: the result has ended.
+    pub fn append_spooled(&mut self, batch: Spooled) -> Result<(), NotAccepted> {
+        if self.phase != Phase::Running {
+            return Err(NotAccepted::Ended);
+        }
+        self.rows.append_spooled(batch);
+        Ok(())
+    }
+
     /// By how much [`Self::bytes`] would grow if this batch were appended.
     pub fn cost(&self, batch: &RecordBatch) -> u64 {
         self.rows.cost(batch)
@@ -199,9 +211,14 @@ impl ResultBuffer {
         self.is_cut_to_the_end().then_some(self.ends.len() as u64)
     }
 
-    /// Bytes of the rows held, dictionaries counted once.
+    /// Bytes of the rows held in memory, dictionaries counted once.
     pub fn bytes(&self) -> u64 {
         self.rows.bytes()
+    }
+
+    /// Bytes of the rows held on disk.
+    pub fn disk_bytes(&self) -> u64 {
+        self.rows.disk_bytes()
     }
 
     /// Finished or failed.
@@ -268,14 +285,13 @@ impl ResultBuffer {
         }
     }
 
-    fn fixed_chunk(&self, index: u64) -> Option<Chunk> {
+    fn fixed_chunk(&self, index: u64) -> Option<Cut> {
         if index >= self.ends.len() as u64 {
             return None;
         }
         let (start, end) = (self.start_of(index), self.start_of(index + 1));
         let is_last = self.is_cut_to_the_end() && index + 1 == self.ends.len() as u64;
-        let ipc = self.rows.ipc_of(start, end);
-        Some(Chunk { index, pieces: self.rows.slices(start, end), ipc, is_last })
+        Some(Cut { index, pieces: self.rows.slices(start, end), is_last })
     }
 }
 

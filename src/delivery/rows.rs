@@ -1,38 +1,48 @@
 //! The rows of one result, in the order they came, found by their offset and freed from the front.
 //!
-//! Invariant: `bytes` is the sum of the footprints of the batches held, each dictionary counted once.
+//! A batch is in memory or on disk; which, is the store's decision, and never changes. Invariant: `bytes` is the sum of
+//! the footprints of the batches in memory, each dictionary counted once, and [`SPOOLED_BYTES`] for each of the others.
 
 use std::collections::{HashMap, VecDeque};
 
 use arrow::array::RecordBatch;
-use bytes::Bytes;
 
-use super::Arrived;
 use super::footprint::{self, Dictionary, Footprint};
+use super::spool::Spooled;
+use super::{Arrived, Piece};
+
+/// What a batch on disk costs in memory: where it lies, rounded up.
+pub(super) const SPOOLED_BYTES: u64 = 160;
 
 /// Batches one after another; the first row ever appended has offset 0, also after it was released.
 #[derive(Debug, Default)]
 pub(super) struct Rows {
     batches: VecDeque<Kept>,
-    /// How many batches held point to each dictionary.
+    /// How many batches in memory point to each dictionary.
     dictionaries: HashMap<Dictionary, usize>,
     /// Offset after the last row.
     end: u64,
     bytes: u64,
+    disk_bytes: u64,
 }
 
 #[derive(Debug)]
 struct Kept {
-    batch: RecordBatch,
-    ipc: Option<Bytes>,
+    content: Content,
+    rows: u64,
     /// Offset after its last row.
     end: u64,
-    footprint: Footprint,
+}
+
+#[derive(Debug)]
+enum Content {
+    Here(Arrived, Footprint),
+    Spooled(Spooled),
 }
 
 impl Kept {
     fn start(&self) -> u64 {
-        self.end - self.batch.num_rows() as u64
+        self.end - self.rows
     }
 }
 
@@ -42,9 +52,14 @@ impl Rows {
         self.end
     }
 
-    /// Bytes held now.
+    /// Bytes held in memory now.
     pub fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// Bytes held on disk now.
+    pub fn disk_bytes(&self) -> u64 {
+        self.disk_bytes
     }
 
     /// By how much `bytes` would grow if this batch were appended now.
@@ -67,11 +82,12 @@ impl Rows {
 
     /// Puts a batch at the end. A batch without rows leaves no trace.
     pub fn append(&mut self, arrived: impl Into<Arrived>) {
-        let Arrived { batch, ipc } = arrived.into();
-        if batch.num_rows() == 0 {
+        let arrived = arrived.into();
+        let rows = arrived.batch.num_rows() as u64;
+        if rows == 0 {
             return;
         }
-        let footprint = footprint::of_batch(&batch);
+        let footprint = footprint::of_batch(&arrived.batch);
         self.bytes += footprint.rows_bytes;
         for dictionary in &footprint.dictionaries {
             let held_by = self.dictionaries.entry(*dictionary).or_insert(0);
@@ -80,13 +96,27 @@ impl Rows {
                 self.bytes += dictionary.bytes;
             }
         }
-        self.end += batch.num_rows() as u64;
-        self.batches.push_back(Kept { batch, ipc, end: self.end, footprint });
+        self.keep(Content::Here(arrived, footprint), rows);
+    }
+
+    /// Puts a batch at the end that lies on disk.
+    pub fn append_spooled(&mut self, batch: Spooled) {
+        let rows = batch.rows();
+        if rows > 0 {
+            self.bytes += SPOOLED_BYTES;
+            self.disk_bytes += batch.bytes();
+            self.keep(Content::Spooled(batch), rows);
+        }
+    }
+
+    fn keep(&mut self, content: Content, rows: u64) {
+        self.end += rows;
+        self.batches.push_back(Kept { content, rows, end: self.end });
     }
 
     /// The rows `from..to` as slices of the batches they came in. The caller asks only for rows that were appended and
     /// not released.
-    pub fn slices(&self, from: u64, to: u64) -> Vec<RecordBatch> {
+    pub fn slices(&self, from: u64, to: u64) -> Vec<Piece> {
         assert!(from <= to && to <= self.end, "rows {from}..{to} of {} asked for", self.end);
         let mut slices = Vec::new();
         let mut at = from;
@@ -94,18 +124,15 @@ impl Rows {
         for kept in self.batches.iter().skip(first).take_while(|kept| kept.start() < to) {
             assert!(kept.start() <= at, "row {at} was released");
             let offset = (at - kept.start()) as usize;
-            let length = (kept.end.min(to) - at) as usize;
-            slices.push(kept.batch.slice(offset, length));
-            at += length as u64;
+            let rows = (kept.end.min(to) - at) as usize;
+            slices.push(match &kept.content {
+                Content::Here(arrived, _) => Piece::Here(arrived.slice(offset, rows)),
+                Content::Spooled(batch) => Piece::Spooled { batch: batch.clone(), offset, rows },
+            });
+            at += rows as u64;
         }
         assert_eq!(at, to, "rows {at}..{to} were released");
         slices
-    }
-
-    /// The bytes that the rows `from..to` came in, if they are just one batch that came so.
-    pub fn ipc_of(&self, from: u64, to: u64) -> Option<Bytes> {
-        let kept = self.batches.get(self.batches.partition_point(|kept| kept.end <= from))?;
-        kept.ipc.clone().filter(|_| kept.start() == from && kept.end == to)
     }
 
     /// The first place from `offset` on where a batch ends, if there is one.
@@ -117,8 +144,16 @@ impl Rows {
     /// Frees the batches that lie wholly before `offset`.
     pub fn release_before(&mut self, offset: u64) {
         while let Some(kept) = self.batches.pop_front_if(|kept| kept.end <= offset) {
-            self.bytes -= kept.footprint.rows_bytes;
-            for dictionary in kept.footprint.dictionaries {
+            let footprint = match kept.content {
+                Content::Here(_, footprint) => footprint,
+                Content::Spooled(batch) => {
+                    self.bytes -= SPOOLED_BYTES;
+                    self.disk_bytes -= batch.bytes();
+                    continue;
+                }
+            };
+            self.bytes -= footprint.rows_bytes;
+            for dictionary in footprint.dictionaries {
                 let held_by = self.dictionaries.get_mut(&dictionary).expect("counted when its batch was appended");
                 *held_by -= 1;
                 if *held_by == 0 {
@@ -143,7 +178,11 @@ mod tests {
     use arrow::array::{AsArray, DictionaryArray, Int64Array, StringArray};
     use arrow::datatypes::{Int32Type, Int64Type};
 
+    use bytes::Bytes;
+
     use super::*;
+    use crate::delivery::spool::tests::{InMemory, write};
+    use crate::delivery::{Cut, LastLoaded};
 
     fn numbers(range: std::ops::Range<i64>) -> RecordBatch {
         let column = Int64Array::from_iter_values(range);
@@ -156,8 +195,9 @@ mod tests {
     }
 
     fn read(rows: &Rows, from: u64, to: u64) -> Vec<i64> {
-        let slices = rows.slices(from, to);
-        slices.iter().flat_map(|slice| slice.column(0).as_primitive::<Int64Type>().values().to_vec()).collect()
+        let cut = Cut { index: 0, pieces: rows.slices(from, to), is_last: true };
+        let chunk = cut.load(&mut LastLoaded::default()).expect("it is there");
+        chunk.pieces.iter().flat_map(|slice| slice.column(0).as_primitive::<Int64Type>().values().to_vec()).collect()
     }
 
     #[test]
@@ -180,6 +220,30 @@ mod tests {
     }
 
     #[test]
+    fn rows_on_disk_are_found_like_those_in_memory_and_cost_next_to_nothing() {
+        let file = Arc::new(InMemory::default());
+        let mut rows = Rows::default();
+        for (n, (from, to)) in [(0, 3), (3, 400), (400, 404), (404, 900)].into_iter().enumerate() {
+            if n % 2 == 1 {
+                rows.append_spooled(write(&file, &numbers(from..to).into()));
+            } else {
+                rows.append(numbers(from..to));
+            }
+        }
+        rows.append_spooled(write(&file, &numbers(900..900).into()));
+        assert_eq!((rows.end(), rows.batches.len()), (900, 4));
+        for (from, to) in [(0, 900), (2, 4), (3, 400), (100, 101), (399, 405), (899, 900), (900, 900)] {
+            assert_eq!(read(&rows, from, to), (from as i64..to as i64).collect::<Vec<_>>());
+        }
+        let in_memory = rows.bytes() - 2 * SPOOLED_BYTES;
+        assert!(in_memory < 1_000, "{in_memory}");
+        rows.release_before(400);
+        assert_eq!(Arc::strong_count(&file), 2, "the first batch on disk is not held any more");
+        rows.clear();
+        assert_eq!((rows.bytes(), Arc::strong_count(&file)), (0, 1));
+    }
+
+    #[test]
     fn batches_are_known_by_where_they_end_and_by_the_bytes_they_came_in() {
         let mut rows = Rows::default();
         rows.append(numbers(0..3));
@@ -191,7 +255,9 @@ mod tests {
         for (from, to, ipc) in
             [(3, 7, Some(&came)), (0, 3, None), (3, 6, None), (4, 7, None), (0, 7, None), (7, 7, None)]
         {
-            assert_eq!(rows.ipc_of(from, to).as_ref(), ipc, "{from}..{to}");
+            let cut = Cut { index: 0, pieces: rows.slices(from, to), is_last: true };
+            let chunk = cut.load(&mut LastLoaded::default()).expect("it is there");
+            assert_eq!(chunk.ipc.as_ref(), ipc, "{from}..{to}");
         }
     }
 

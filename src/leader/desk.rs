@@ -14,8 +14,9 @@ use super::admission::{Admission, AdmissionCounters, Refused};
 use super::answer::{Footer, QuerySpec, QueryState, QueryStatus};
 use super::fairness::Share;
 use crate::delivery::result::ChunkingParams;
-use crate::delivery::store::{ResultStore, StoreCounters, StoreError, Why};
-use crate::delivery::{Arrived, Chunk, ChunkState, Gone, QueryId};
+use crate::delivery::spool::Spooled;
+use crate::delivery::store::{Place, ResultStore, StoreCounters, StoreError, Why};
+use crate::delivery::{Arrived, ChunkState, Cut, Gone, QueryId};
 use crate::engine::meter::Meter;
 use crate::engine::stop::{Stop, StopReason};
 use crate::failure::{Failure, FailureKind};
@@ -65,7 +66,7 @@ pub struct Desk {
 /// What to do with somebody who asks for a chunk.
 pub enum Asked {
     Ready {
-        chunk: Chunk,
+        chunk: Cut,
         partial: bool,
         total_chunks: Option<u64>,
         footer: Option<Footer>,
@@ -160,13 +161,28 @@ impl Desk {
         self.results.open(id, schema, chunking, now).map_err(|error| out_of_room(&error))
     }
 
-    /// Rows were accepted.
-    pub fn append(&mut self, id: QueryId, arrived: Arrived, partial: bool) -> Result<(), Failure> {
+    /// Rows were accepted. Gives them back if they are to be written to disk, and [`Desk::append_spooled`] then.
+    pub fn append(&mut self, id: QueryId, arrived: Arrived, partial: bool) -> Result<Option<Arrived>, Failure> {
         self.charge_spent(id);
         if let Some(query) = self.queries.get_mut(&id) {
             query.partial |= partial;
         }
+        match self.results.place(id, &arrived.batch).map_err(|error| out_of_room(&error))? {
+            Place::Memory => self.append_in_memory(id, arrived).map(|()| None),
+            Place::Disk => Ok(Some(arrived)),
+        }
+    }
+
+    /// Rows that the disk had no room for after all.
+    pub fn append_in_memory(&mut self, id: QueryId, arrived: Arrived) -> Result<(), Failure> {
         self.results.append(id, arrived).map_err(|error| out_of_room(&error))?;
+        self.notify(id);
+        Ok(())
+    }
+
+    /// Rows were accepted and written to disk.
+    pub fn append_spooled(&mut self, id: QueryId, batch: Spooled) -> Result<(), Failure> {
+        self.results.append_spooled(id, batch).map_err(|error| out_of_room(&error))?;
         self.notify(id);
         Ok(())
     }

@@ -15,10 +15,10 @@ use tokio::sync::watch;
 use super::queries::Queries;
 use super::status::{Metrics, NodeStatus};
 use super::view;
-use crate::delivery::encoding::packing::{MESSAGE_BYTES, pack};
+use crate::delivery::encoding::packing::{MESSAGE_BYTES, Packing};
 use crate::delivery::encoding::zone::encode_schema;
 use crate::delivery::encoding::{self, checksum};
-use crate::delivery::{Chunk, QueryId};
+use crate::delivery::{Chunk, Cut, LastLoaded, QueryId};
 use crate::engine::session::Ask;
 use crate::engine::sql_gate::SQL_BYTES_MAX;
 use crate::failure::{Failure, FailureKind};
@@ -139,37 +139,31 @@ impl Queries {
         let Some(encoding) = encoding::by_name(spec.encoding) else {
             return Err(self.fail(FailureKind::Internal, "ENCODING", format!("no encoding {}", spec.encoding)));
         };
-        let ReadyChunks { first, mut partial, mut total_chunks, mut footer } = ready;
-        let chunks = if one_only || first.is_last {
-            vec![first]
-        } else {
-            let mut next = first.index + 1;
-            let mut more = true;
-            let following = std::iter::from_fn(|| {
-                if !more {
-                    return None;
-                }
-                let asked = self.desk().ask(id, next, self.now());
-                let Asked::Ready { chunk, partial: known_gap, total_chunks: total, footer: end } = asked else {
-                    return None;
-                };
-                next += 1;
-                more = !chunk.is_last;
-                partial |= known_gap;
-                total_chunks = total;
-                footer = end;
-                Some(chunk)
-            });
-            pack(&*encoding, std::iter::once(first).chain(following), MESSAGE_BYTES)
-        };
+        let ReadyChunks { first: mut cut, mut partial, mut total_chunks, mut footer } = ready;
+        let (mut chunks, mut packing, mut loaded) = (Vec::new(), Packing::new(MESSAGE_BYTES), LastLoaded::default());
+        loop {
+            let (chunk, read) = self.load_chunk(cut, loaded).await?;
+            loaded = read;
+            let next = chunk.index + 1;
+            let more = packing.add(&*encoding, &chunk) && !one_only && !chunk.is_last;
+            chunks.push(chunk);
+            if !more {
+                break;
+            }
+            let asked = self.desk().ask(id, next, self.now());
+            let Asked::Ready { chunk, partial: known_gap, total_chunks: total, footer: end } = asked else { break };
+            cut = chunk;
+            partial |= known_gap;
+            total_chunks = total;
+            footer = end;
+        }
         let last = chunks.last().is_some_and(|chunk: &Chunk| chunk.is_last);
         if !last {
             footer = None;
         }
         let head =
             if with_schema { encode_schema(&schema).map_err(|error| self.encode_failure(&error))? } else { Vec::new() };
-        let bytes: u64 = chunks.iter().map(|chunk| encoding.estimate(chunk)).sum();
-        let (encoded, cpu) = match bytes <= ENCODED_HERE_BYTES {
+        let (encoded, cpu) = match packing.bytes() <= ENCODED_HERE_BYTES {
             true => {
                 let start = self.now();
                 (Ok(encoding.message(&chunks, &schema)), self.now().saturating_sub(start))
@@ -204,7 +198,7 @@ impl Queries {
 }
 
 struct ReadyChunks {
-    first: Chunk,
+    first: Cut,
     partial: bool,
     total_chunks: Option<u64>,
     footer: Option<Footer>,

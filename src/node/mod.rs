@@ -20,6 +20,7 @@ mod queries;
 mod query_failure;
 mod result_room;
 mod settling;
+mod spool;
 pub mod state_dir;
 pub mod status;
 mod trace;
@@ -39,6 +40,7 @@ use tokio::task::JoinSet;
 use crate::config::Config;
 use crate::config::fingerprint::Fingerprint;
 use crate::delivery::chunking;
+use crate::delivery::spool::SpoolSpace;
 use crate::delivery::store::{ResultStore, StoreLimits};
 use crate::engine::executor::Clock;
 use crate::engine::fair_pool::FairPool;
@@ -62,6 +64,7 @@ use log_stream::LogStreams;
 use membership::Membership;
 use queries::Queries;
 use result_room::ResultRoom;
+use spool::Spool;
 
 /// Changes with every change of the wire that old nodes do not understand.
 pub const PROTOCOL_VERSION: u32 = 1;
@@ -181,6 +184,10 @@ impl Node {
         let pool = FairPool::new(threads, Arc::clone(&clock)).map_err(|error| engine_error(&error))?;
         let cpu = PlanRuntime::start(threads).map_err(|error| engine_error(&error))?;
 
+        // Only who takes queries has results.
+        let disk_bytes_max = if *id == config.leader().id { config.limits.result_disk_bytes_max } else { 0 };
+        state_dir::remove_left(&config.state_dir, id, spool::FOLDER);
+        let spool = Spool::open(state_dir.path(), disk_bytes_max, cpu.handle())?;
         let nonce = getrandom::u64().map_err(|error| engine_error(&error))?;
         let known = data.as_ref().map(|data| data.known().to_vec());
         let membership =
@@ -210,7 +217,7 @@ impl Node {
         };
         let (close, mut closing) = watch::channel(false);
         let queries = Arc::new(Queries {
-            desk: Mutex::new(desk(&config)?),
+            desk: Mutex::new(desk(&config, Arc::clone(spool.space()))?),
             forwarding: forwarding::by_name(&config.strategies.forwarding_strategy)
                 .map(Arc::from)
                 .ok_or_else(|| NodeError::Engine("the forwarding strategy is not known".into()))?,
@@ -223,7 +230,8 @@ impl Node {
             clock: Arc::clone(&clock),
             cpu: cpu.handle(),
             pool,
-            room: ResultRoom::new(config.limits.result_bytes_max),
+            room: ResultRoom::new(config.limits.result_bytes_max.saturating_add(disk_bytes_max)),
+            spool,
             turn: AtomicU64::new(0),
             tracer: tracer.clone(),
             data: data.clone(),
@@ -396,6 +404,9 @@ impl Node {
         let closed = async { while let Some(Ok(Ok(()))) = self.tasks.join_next().await {} };
         let _ = tokio::time::timeout(CLOSE_MAX, closed).await;
         self.tasks.abort_all();
+        let queries = Arc::clone(&self.queries);
+        // It can only fail by a panic of its own, and then the next start does it.
+        let _ = tokio::task::spawn_blocking(move || queries.spool.clear()).await;
         self.membership.state_dir().remove_address();
     }
 }
@@ -477,7 +488,7 @@ async fn open_data(config: &Arc<Config>, team: &crate::routing::Team) -> Result<
     }
 }
 
-fn desk(config: &Config) -> Result<Desk, NodeError> {
+fn desk(config: &Config, disk: Arc<SpoolSpace>) -> Result<Desk, NodeError> {
     let limits = &config.limits;
     let fairness = fairness::by_name(&config.strategies.fairness_strategy)
         .ok_or_else(|| NodeError::Engine("the fairness strategy is not known".into()))?;
@@ -489,10 +500,10 @@ fn desk(config: &Config) -> Result<Desk, NodeError> {
         },
         fairness,
     );
-    let results = ResultStore::new(StoreLimits {
+    let kept = StoreLimits {
         bytes_max: limits.result_bytes_max,
         ttl: Duration::from_secs(limits.result_ttl_s),
         idle: Duration::from_secs(limits.idle_s),
-    });
-    Ok(Desk::new(admission, results))
+    };
+    Ok(Desk::new(admission, ResultStore::with_disk(kept, disk)))
 }

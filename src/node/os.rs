@@ -113,6 +113,30 @@ fn cpu_time_of(stat: &str) -> Option<Duration> {
     Duration::from_millis(10).checked_mul(user.checked_add(system)?)
 }
 
+/// Makes a folder, and those above it, that nobody but its owner may look into, where the system knows such a thing.
+pub fn create_private_folder(path: &Path) -> io::Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::DirBuilderExt;
+        builder.mode(0o700);
+    }
+    builder.create(path)
+}
+
+/// Opens a file to write at its end, and makes it if need be: one that nobody but its owner may read.
+pub fn append_to_private_file(path: &Path) -> io::Result<File> {
+    let mut options = File::options();
+    options.append(true).create(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+        options.mode(0o600);
+    }
+    options.open(path)
+}
+
 /// Which file an open file is, whatever it is called by now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileIdentity {

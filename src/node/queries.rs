@@ -19,6 +19,7 @@ use super::membership::{Membership, NodeOverview};
 use super::query_failure::{expired, read_failure};
 use super::result_room::ResultRoom;
 use super::settling::Planned;
+use super::spool::Spool;
 use super::trace::Tracer;
 use crate::delivery::QueryId;
 use crate::delivery::chunking::Chunking;
@@ -57,6 +58,7 @@ pub struct Queries {
     /// Whose plan is made, and whose chunks are encoded, when: in turn with the scans on this node.
     pub pool: FairPool,
     pub room: ResultRoom,
+    pub spool: Spool,
     pub turn: AtomicU64,
     pub tracer: Tracer,
     pub data: Option<Arc<LocalData>>,
@@ -164,10 +166,11 @@ impl Queries {
         };
         self.desk().open_result(id, plan.schema(), chunking, self.now())?;
         let mut batches = plan.execute().map_err(|error| read_failure(&error, self.me()))?;
+        let mut writer = self.spool_writer(id);
         while let Some(arrived) = self.next_arrived(&mut batches, &context.meter).await {
             let arrived = arrived.map_err(|error| read_failure(&error, self.me()))?;
             if arrived.batch.num_rows() > 0 {
-                self.desk().append(id, arrived, context.sink.has_gaps())?;
+                self.keep_rows(arrived, context.sink.has_gaps(), &mut writer, &context.meter).await?;
             }
         }
         // Leaves report when they are dropped, so the stream goes first.

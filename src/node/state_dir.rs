@@ -75,6 +75,11 @@ impl StateDir {
         }
     }
 
+    /// The folder itself.
+    pub fn path(&self) -> &Path {
+        &self.folder
+    }
+
     /// Counts this start of the node: one more than ever before in this folder.
     pub fn next_incarnation(&self) -> Result<u64, StateError> {
         let path = self.folder.join(INCARNATION);
@@ -150,6 +155,23 @@ pub fn local_pid(state_dir: &Path, fingerprint: &str, id: &NodeId) -> Option<u32
 pub fn is_locked(state_dir: &Path, fingerprint: &str, id: &NodeId) -> bool {
     let path = folder_of(state_dir, fingerprint, id).join(LOCK);
     File::open(path).is_ok_and(|lock| matches!(lock.try_lock(), Err(TryLockError::WouldBlock)))
+}
+
+/// Removes what a node of this id, killed while it ran with another configuration, left in such a folder of its own. What
+/// cannot be removed stays: it is in nobody's way but the disk's.
+pub(super) fn remove_left(state_dir: &Path, id: &NodeId, name: &str) {
+    for entry in fs::read_dir(state_dir).into_iter().flatten().flatten() {
+        let fingerprint = entry.file_name();
+        let Some(fingerprint) = fingerprint.to_str() else { continue };
+        let left = folder_of(state_dir, fingerprint, id).join(name);
+        // A node of another cluster may run there.
+        if !is_locked(state_dir, fingerprint, id)
+            && left.is_dir()
+            && let Err(error) = fs::remove_dir_all(&left)
+        {
+            tracing::warn!(path = %left.display(), %error, "what an earlier process left could not be removed");
+        }
+    }
 }
 
 fn read_bounded(path: &Path) -> Result<Option<String>, StateError> {

@@ -123,6 +123,10 @@ pub struct Metrics {
     pub result_bytes: u64,
     pub result_bytes_peak: u64,
     pub result_bytes_max: u64,
+    /// Of results, beside those in memory.
+    pub result_disk_bytes: u64,
+    pub result_disk_bytes_peak: u64,
+    pub result_disk_bytes_max: u64,
     pub queue_peak: u32,
     pub queue_capacity: u32,
     pub active_peak: u32,

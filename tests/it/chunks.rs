@@ -58,7 +58,7 @@ async fn chunk(cluster: &Cluster, id: QueryId, index: u64) -> Result<ChunkMessag
 }
 
 /// The rows of one message that stands alone.
-fn rows(message: &ChunkMessage, encoding: &str) -> Vec<String> {
+pub fn rows(message: &ChunkMessage, encoding: &str) -> Vec<String> {
     assert_eq!(checksum(&message.data), message.checksum);
     let schema = decode_schema(&message.schema).expect("a schema with each chunk");
     let encoding = encoding::by_name(encoding).expect("an encoding");
@@ -186,7 +186,7 @@ async fn totals_are_told_when_they_are_known() {
 #[tokio::test]
 async fn a_full_store_evicts_finished_results_and_then_refuses() {
     const BYTES: u64 = 400 << 10;
-    let cluster = embedded(json!({ "result_bytes_max": BYTES })).await;
+    let cluster = embedded(json!({ "result_bytes_max": BYTES, "result_disk_bytes_max": 0 })).await;
     let question = Question { parameter: Some("PM2.5"), ..Question::default() };
     let mut ids = Vec::new();
     for _ in 0..12 {

@@ -28,6 +28,7 @@ mod rows;
 #[cfg(unix)]
 mod rubbish;
 mod scan_paths;
+mod spool;
 mod sql;
 mod trace;
 mod world;

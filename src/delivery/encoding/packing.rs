@@ -13,20 +13,29 @@ use crate::delivery::{Chunk, footprint};
 /// What a message aims at, in bytes of its encoding: large enough that its fixed cost does not show.
 pub const MESSAGE_BYTES: u64 = 1 << 20;
 
-/// Takes from `chunks` what one message of about `target_bytes` holds: at least one chunk if there is one. A chunk that
-/// is not taken is not asked for either.
-pub fn pack(encoding: &dyn Encoding, chunks: impl IntoIterator<Item = Chunk>, target_bytes: u64) -> Vec<Chunk> {
-    let mut packed = Vec::new();
-    let mut bytes: u64 = 0;
-    for chunk in chunks {
-        let own = encoding.estimate(&chunk);
-        packed.push(chunk);
-        bytes = bytes.saturating_add(own);
-        if bytes.saturating_add(own) > target_bytes {
-            break;
-        }
+/// A message under way: counts what it holds.
+pub struct Packing {
+    target_bytes: u64,
+    bytes: u64,
+}
+
+impl Packing {
+    /// An empty message that aims at so many bytes.
+    pub fn new(target_bytes: u64) -> Packing {
+        Packing { target_bytes, bytes: 0 }
     }
-    packed
+
+    /// Puts a chunk in, and says whether to ask for one more. The first always goes in: there is no message without one.
+    pub fn add(&mut self, encoding: &dyn Encoding, chunk: &Chunk) -> bool {
+        let own = encoding.estimate(chunk);
+        self.bytes = self.bytes.saturating_add(own);
+        self.bytes.saturating_add(own) <= self.target_bytes
+    }
+
+    /// About how many bytes it holds.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
 }
 
 /// About how many bytes these rows take as Arrow.

@@ -6,6 +6,7 @@ use arrow::datatypes::{DataType, Field, Schema};
 
 use super::*;
 use crate::delivery::chunking;
+use crate::delivery::spool::{Payload, SpoolFile};
 
 const ROOMY: StoreLimits =
     StoreLimits { bytes_max: 1 << 30, ttl: Duration::from_secs(300), idle: Duration::from_secs(30) };
@@ -145,6 +146,131 @@ fn only_the_newest_reasons_are_remembered() {
     }
     assert_eq!(gone(&mut store, 0), Some(Gone::Unknown));
     assert_eq!(gone(&mut store, 1), Some(Gone::Cancelled));
+}
+
+/// A file that is only counted.
+struct Counted(Arc<SpoolSpace>, u64);
+
+impl SpoolFile for Counted {
+    fn read(&self, _: u64, _: usize) -> std::io::Result<Vec<u8>> {
+        Err(std::io::ErrorKind::Unsupported.into())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.give_back(self.1);
+    }
+}
+
+/// Rows of a batch for the disk: enough that what it costs to remember where they are does not count.
+const BATCH: i64 = 2_000;
+
+/// A store with room for so many batches in memory, and the space of so many on disk.
+fn with_disk(in_memory: u64, on_disk: u64) -> ResultStore {
+    let payload = Payload::of(&rows(BATCH).into()).expect("it is encoded").bytes().len() as u64;
+    let disk = Arc::new(SpoolSpace::new(on_disk * payload));
+    let bytes_max = in_memory * cost(BATCH) + 20 * (RESULT_BYTES + SPOOLED_BYTES);
+    ResultStore::with_disk(StoreLimits { bytes_max, ..ROOMY }, disk)
+}
+
+/// Keeps a batch where the store says, as a node does.
+fn keep(store: &mut ResultStore, id: u128) -> Result<Place, StoreError> {
+    let place = store.place(QueryId(id), &rows(BATCH))?;
+    let payload = Payload::of(&rows(BATCH).into()).expect("it is encoded");
+    let length = payload.bytes().len() as u64;
+    if place == Place::Disk && store.disk.take(length) {
+        let file = Arc::new(Counted(Arc::clone(&store.disk), length));
+        store.append_spooled(QueryId(id), payload.written(file, 0))?;
+        return Ok(Place::Disk);
+    }
+    store.append(QueryId(id), rows(BATCH))?;
+    Ok(Place::Memory)
+}
+
+#[test]
+fn a_giant_leaves_as_much_memory_as_it_takes_and_small_results_stay_out_of_the_disk() {
+    let mut store = with_disk(40, 1_000);
+    let keep_all = |store: &mut ResultStore, id: u128, batches: u32| {
+        open(store, id, s(0)).expect("there is room");
+        (0..batches).filter(|_| keep(store, id).expect("there is space") == Place::Disk).count()
+    };
+    let (giant, small) = (keep_all(&mut store, 0, 100), keep_all(&mut store, 1, 5));
+    assert!((75..=85).contains(&giant), "{giant} of 100 batches on disk");
+    assert_eq!(small, 0);
+    let second = keep_all(&mut store, 2, 100);
+    assert!((85..=95).contains(&second), "{second} of 100 batches on disk");
+    assert_eq!(keep_all(&mut store, 3, 3), 0, "there is still room for a small one");
+    assert_eq!(store.counters().evictions, 0);
+    assert!(store.counters().disk_bytes > 0);
+    for (id, end) in [(0, 0), (1, 1), (3, 0), (2, 2)] {
+        match end {
+            0 => assert!(store.cancel(QueryId(id))),
+            1 => assert!(store.fail(QueryId(id), "broken", s(1)) && store.cancel(QueryId(id))),
+            _ => {
+                assert!(store.finish(QueryId(id), s(1)));
+                assert_eq!(store.expire(s(100)), [(QueryId(id), Why::Idle)]);
+            }
+        }
+    }
+    assert_eq!((store.counters().bytes, store.counters().disk_bytes), (0, 0));
+}
+
+#[test]
+fn with_the_disk_full_memory_is_used_up_then_finished_results_go_and_then_the_query_fails() {
+    let mut store = with_disk(10, 10);
+    open(&mut store, 0, s(0)).expect("there is room");
+    let mut places = Vec::new();
+    let refused = loop {
+        match keep(&mut store, 0) {
+            Ok(place) => places.push(place),
+            Err(refused) => break refused,
+        }
+    };
+    let on_disk = places.iter().filter(|place| **place == Place::Disk).count();
+    assert_eq!(on_disk, 10, "{places:?}");
+    assert!(places.len() - on_disk >= 10, "{places:?}");
+    assert!(matches!(refused, StoreError::OverBudget { disk_bytes_max: 1.., .. }), "{refused}");
+    let text = refused.to_string();
+    assert!(text.contains("limits.result_bytes_max") && text.contains("limits.result_disk_bytes_max"), "{text}");
+    assert_eq!(store.counters().evictions, 0);
+    // Once it has ended it makes room for the next.
+    store.finish(QueryId(0), s(1));
+    open(&mut store, 1, s(2)).expect("there is room for its books");
+    for batch in 0..15 {
+        keep(&mut store, 1).unwrap_or_else(|error| panic!("batch {batch}: {error}"));
+    }
+    assert_eq!((gone(&mut store, 0), store.counters().evictions), (Some(Gone::Evicted), 1));
+}
+
+#[test]
+fn random_operations_give_all_space_on_disk_back() {
+    for seed in 0..100 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut store = with_disk(random.u64(1..10), random.u64(0..20));
+        for step in 0..300 {
+            let (id, now) = (random.u128(0..8), s(step));
+            match random.u8(0..9) {
+                0 | 1 if store.get(QueryId(id)).is_err() => drop(open(&mut store, id, now)),
+                2..=4 => drop(keep(&mut store, id)),
+                5 => drop(store.finish(QueryId(id), now)),
+                6 => drop(store.fail(QueryId(id), "broken", now)),
+                7 if random.bool() => drop(store.cancel(QueryId(id))),
+                8 => {
+                    store.ask(QueryId(id), random.u64(0..30), now);
+                    store.acknowledge_through(QueryId(id), random.u64(0..30), now);
+                }
+                _ => {}
+            }
+            let of_results: u64 = store.results.values().map(|held| held.result.disk_bytes()).sum();
+            assert_eq!(store.counters().disk_bytes, of_results, "step {step}, seed {seed}");
+            assert!(store.counters().bytes <= store.limits.bytes_max, "step {step}, seed {seed}");
+        }
+        for id in 0..8 {
+            store.cancel(QueryId(id));
+        }
+        assert_eq!((store.counters().bytes, store.counters().disk_bytes), (0, 0), "seed {seed}");
+    }
 }
 
 /// Against a model that knows only row counts: 100-row batches, chunks of 10, so ten chunks a batch.

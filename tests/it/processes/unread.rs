@@ -32,6 +32,7 @@ async fn unread_results_make_room_for_those_that_are_read() {
     let budget = result_bytes * (RUNNING + 4);
     place.change(|config| {
         config["limits"]["result_bytes_max"] = json!(budget);
+        config["limits"]["result_disk_bytes_max"] = json!(0);
         config["limits"]["concurrent_max"] = json!(RUNNING);
         config["limits"]["team_concurrent_max"] = json!(RUNNING);
     });
