@@ -1,18 +1,19 @@
-//! What can be typed.
+//! What can be typed: the commands, and the flags of those that start, end and look.
+
+mod answers;
+mod strategies;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use overlay_ingest::Date;
 
 use super::bench::BenchArgs;
 use super::system_test::TestArgs;
-use crate::delivery::chunking;
-use crate::delivery::encoding::{self, ENCODINGS};
-use crate::engine::filter::RangeFilter;
-use crate::leader::fairness;
 use crate::node::log::LINES_MAX;
-use crate::routing::forwarding;
+use strategies::fairness_help;
+
+pub use answers::{AnswerArgs, RangeArgs, RowFormat, SqlArgs, encoding, encoding_help, seconds};
+pub use strategies::OverrideArgs;
 
 /// A columnar analytics engine behind an overlay network.
 ///
@@ -114,88 +115,6 @@ pub enum Command {
     Config(ConfigCommand),
 }
 
-#[derive(Debug, Args)]
-pub struct BenchEngineArgs {
-    /// The data set's folder
-    #[arg(long, value_name = "DIR")]
-    pub dataset: PathBuf,
-    /// One JSON object instead of a table
-    #[arg(long)]
-    pub json: bool,
-    /// What is counted and fetched
-    #[arg(long, value_name = "PARAMETER,MIN,MAX", default_value = "PM2.5,5,35", value_parser = bench_range)]
-    pub range: BenchRange,
-    /// The row that remote_point asks for; default: one of the first day
-    #[arg(long, value_name = "FULL_AQS_ID,PARAMETER,UTC", value_parser = bench_point)]
-    pub point: Option<BenchPoint>,
-    /// Only these workloads
-    #[arg(long, value_delimiter = ',', value_name = "A,B")]
-    pub only: Vec<String>,
-}
-
-#[derive(Debug, Args)]
-pub struct ColdCountArgs {
-    #[arg(long)]
-    pub cache: PathBuf,
-    #[arg(long, value_parser = bench_range)]
-    pub range: BenchRange,
-}
-
-/// A parameter and the range of its concentration, both ends included.
-#[derive(Debug, Clone)]
-pub struct BenchRange {
-    pub parameter: String,
-    pub min: f64,
-    pub max: f64,
-}
-
-impl std::fmt::Display for BenchRange {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{},{},{}", self.parameter, self.min, self.max)
-    }
-}
-
-impl BenchRange {
-    /// The range as a query.
-    pub fn filter(&self) -> RangeFilter {
-        RangeFilter {
-            parameter: Some(self.parameter.clone()),
-            min: Some(self.min),
-            max: Some(self.max),
-            ..RangeFilter::default()
-        }
-    }
-}
-
-fn bench_range(text: &str) -> Result<BenchRange, String> {
-    let [parameter, min, max] = text.split(',').collect::<Vec<_>>()[..] else {
-        return Err("write PARAMETER,MIN,MAX".to_owned());
-    };
-    let number = |text: &str| match text.trim().parse::<f64>() {
-        Ok(number) if number.is_finite() => Ok(number),
-        _ => Err(format!("{text:?} is not a number")),
-    };
-    Ok(BenchRange { parameter: parameter.to_owned(), min: number(min)?, max: number(max)? })
-}
-
-/// One site, parameter and hour.
-#[derive(Debug, Clone)]
-pub struct BenchPoint {
-    pub site: String,
-    pub parameter: String,
-    /// Such as 2020-09-01T05:00:00.
-    pub utc: String,
-}
-
-fn bench_point(text: &str) -> Result<BenchPoint, String> {
-    match text.split(',').collect::<Vec<_>>()[..] {
-        [site, parameter, utc] => {
-            Ok(BenchPoint { site: site.to_owned(), parameter: parameter.to_owned(), utc: utc.to_owned() })
-        }
-        _ => Err("write FULL_AQS_ID,PARAMETER,UTC".to_owned()),
-    }
-}
-
 #[derive(Debug, Subcommand)]
 pub enum ControlCommand {
     /// Another fairness strategy, from now until the Leader ends; no query is dropped
@@ -241,51 +160,6 @@ pub struct NodeArgs {
     /// End when stdin is closed: a program that starts nodes with a pipe leaves none behind, however it ends
     #[arg(long)]
     pub while_stdin_open: bool,
-}
-
-/// Settings of the configuration file that a flag can replace. Strategies count on the Leader.
-#[derive(Debug, Args, Clone, Default)]
-pub struct OverrideArgs {
-    #[arg(long, value_name = "NAME", help = forwarding_help())]
-    pub forwarding_strategy: Option<String>,
-    /// Ask all next hops at once instead of one after the other
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
-    pub async_forwarding: Option<bool>,
-    #[arg(long, value_name = "NAME", help = chunking_help())]
-    pub chunking_strategy: Option<String>,
-    #[arg(long, value_name = "NAME", help = fairness_help())]
-    pub fairness_strategy: Option<String>,
-    /// Rows of a chunk, the base of every chunking strategy
-    #[arg(long, value_name = "ROWS")]
-    pub chunk_size: Option<u32>,
-    /// Seconds that a finished result stays after it was last read
-    #[arg(long, value_name = "SECONDS")]
-    pub result_ttl: Option<u64>,
-    /// The data set's folder
-    #[arg(long, value_name = "DIR")]
-    pub dataset_root: Option<PathBuf>,
-}
-
-/// What a family is for, and its members, from the family's own table.
-fn family_help<'a>(what: &str, table: impl Iterator<Item = (&'a str, &'a str)>) -> String {
-    let lines: Vec<String> = table.map(|(name, help)| format!("{name}: {help}")).collect();
-    format!("{what} [{}]", lines.join("; "))
-}
-
-fn forwarding_help() -> String {
-    family_help("Who is asked in which order", forwarding::STRATEGIES.iter().map(|line| (line.name, line.help)))
-}
-
-fn chunking_help() -> String {
-    family_help("How answers are cut", chunking::STRATEGIES.iter().map(|line| (line.name, line.help)))
-}
-
-fn fairness_help() -> String {
-    family_help("Which query starts next", fairness::STRATEGIES.iter().map(|line| (line.name, line.help)))
-}
-
-pub fn encoding_help() -> String {
-    family_help("How chunks travel", ENCODINGS.iter().map(|line| (line.name, line.help)))
 }
 
 #[derive(Debug, Args)]
@@ -377,139 +251,6 @@ pub enum ListFormat {
     Json,
 }
 
-/// What rows look like on stdout or in a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum RowFormat {
-    /// For people; at a terminal the first 40 rows, unless asked for by name
-    Table,
-    /// With a header; NULL is an empty cell
-    Csv,
-    /// One array of objects
-    Json,
-    /// An Arrow IPC stream
-    Arrow,
-}
-
-#[derive(Debug, Args)]
-pub struct RangeArgs {
-    /// Such as PM2.5 or ozone; letter case does not matter
-    pub parameter: Option<String>,
-    /// Least concentration, included
-    #[arg(allow_negative_numbers = true, value_parser = bound)]
-    pub min: Option<f64>,
-    /// Greatest concentration, included
-    #[arg(allow_negative_numbers = true, value_parser = bound)]
-    pub max: Option<f64>,
-    /// First day, YYYYMMDD, UTC
-    #[arg(long, value_name = "DATE")]
-    pub from: Option<Date>,
-    /// Last day, YYYYMMDD, UTC, included
-    #[arg(long, value_name = "DATE")]
-    pub to: Option<Date>,
-    /// South,west,north,east in degrees, edges included
-    #[arg(long, value_name = "S,W,N,E", allow_hyphen_values = true, value_parser = bbox)]
-    pub bbox: Option<Bbox>,
-    /// Only these columns, in this order
-    #[arg(long, value_delimiter = ',', value_name = "A,B")]
-    pub columns: Vec<String>,
-    #[command(flatten)]
-    pub answer: AnswerArgs,
-}
-
-fn bound(text: &str) -> Result<f64, String> {
-    text.parse().ok().filter(|bound: &f64| !bound.is_nan()).ok_or_else(|| "write a number".to_owned())
-}
-
-/// Four numbers of a box.
-#[derive(Debug, Clone, Copy)]
-pub struct Bbox(pub [f64; 4]);
-
-fn bbox(text: &str) -> Result<Bbox, String> {
-    let numbers: Vec<f64> = text
-        .split(',')
-        .map(|number| number.trim().parse::<f64>().map_err(|_| format!("{number:?} is not a number")))
-        .collect::<Result<_, _>>()?;
-    let [south, west, north, east] = numbers[..] else {
-        return Err(format!("{} numbers; write south,west,north,east", numbers.len()));
-    };
-    if numbers.iter().any(|number| !number.is_finite()) {
-        return Err("the numbers must be finite".to_owned());
-    }
-    if !(-90.0..=90.0).contains(&south) || !(-90.0..=90.0).contains(&north) {
-        return Err("south and north are degrees of latitude, -90 to 90".to_owned());
-    }
-    if !(-180.0..=180.0).contains(&west) || !(-180.0..=180.0).contains(&east) {
-        return Err("west and east are degrees of longitude, -180 to 180".to_owned());
-    }
-    if south > north || west > east {
-        return Err("south must not lie above north, nor west beyond east".to_owned());
-    }
-    Ok(Bbox([south, west, north, east]))
-}
-
-#[derive(Debug, Args)]
-pub struct SqlArgs {
-    /// The statement, or `-` to read it from stdin
-    #[arg(required_unless_present = "file", conflicts_with = "file")]
-    pub sql: Option<String>,
-    /// Read the statement from a file
-    #[arg(short, long, value_name = "FILE")]
-    pub file: Option<PathBuf>,
-    #[command(flatten)]
-    pub answer: AnswerArgs,
-}
-
-/// How the answer is wanted.
-#[derive(Debug, Default, Args)]
-pub struct AnswerArgs {
-    /// Default: a table at a terminal, csv in a pipe, with -o what the file's name says
-    #[arg(long, value_enum)]
-    pub format: Option<RowFormat>,
-    /// Write to a file, which appears only when the answer is complete
-    #[arg(short, long, value_name = "FILE")]
-    pub output: Option<PathBuf>,
-    /// At most so many rows
-    #[arg(long, value_name = "N")]
-    pub limit: Option<u64>,
-    /// Which team the query is billed to
-    #[arg(long = "as", value_name = "TEAM")]
-    pub team: Option<String>,
-    /// Take what there is when nodes are missing; then exit 3
-    #[arg(long)]
-    pub allow_partial: bool,
-    /// Give up after so many seconds; default: the Leader's deadline_s
-    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
-    pub timeout: Option<f64>,
-    #[arg(long, default_value = encoding::DEFAULT, value_name = "NAME", value_parser = encoding, help = encoding_help())]
-    pub encoding: &'static str,
-    /// Ask the data of this host, without the overlay: a reference
-    #[arg(long)]
-    pub local: bool,
-    /// No footer
-    #[arg(short, long)]
-    pub quiet: bool,
-    /// A longer footer: time by stage, and rows, bytes and time by node
-    #[arg(short, long, conflicts_with = "quiet")]
-    pub verbose: bool,
-}
-
-pub fn seconds(text: &str) -> Result<f64, String> {
-    let seconds: f64 = text.parse().map_err(|_| format!("{text:?} is not a number of seconds"))?;
-    if seconds.is_finite() && seconds > 0.0 && seconds <= 1e9 {
-        Ok(seconds)
-    } else {
-        Err("write a number of seconds above 0".to_owned())
-    }
-}
-
 fn seconds_or_none(text: &str) -> Result<f64, String> {
     if text.parse() == Ok(0.0) { Ok(0.0) } else { seconds(text) }
-}
-
-pub fn encoding(name: &str) -> Result<&'static str, String> {
-    let known = ENCODINGS.iter().map(|line| line.name);
-    known
-        .clone()
-        .find(|known| *known == name)
-        .ok_or_else(|| format!("there is no encoding {name:?}; there are {}", known.collect::<Vec<_>>().join(", ")))
 }

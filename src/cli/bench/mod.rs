@@ -12,8 +12,9 @@ mod nodes;
 
 use clap::{Args, Subcommand};
 
-use super::arguments::{BenchEngineArgs, ColdCountArgs, Common};
+use super::arguments::Common;
 use super::error::{CliError, Exit};
+use engine::{BenchEngineArgs, ColdCountArgs};
 
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]

@@ -7,9 +7,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
+use super::arguments::{BenchRange, ColdCountArgs};
 use super::ingest::{data_error, millis};
 use super::report::Measured;
-use crate::cli::arguments::{BenchRange, ColdCountArgs};
 use crate::cli::error::{CliError, Exit};
 use crate::engine::cold::count_in_cache;
 

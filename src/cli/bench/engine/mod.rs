@@ -8,6 +8,7 @@
 //! Invariant: every process and folder that a run makes is gone when it ends, but for the Parquet files of a run with
 //! `--json`, whose reader wants to look at them: those the next run removes.
 
+mod arguments;
 pub mod cold;
 mod configuration;
 mod ingest;
@@ -17,12 +18,13 @@ mod report;
 mod warm;
 
 use super::folder::Folder;
-use crate::cli::arguments::BenchEngineArgs;
 use crate::cli::error::{CliError, Exit};
 use crate::config::Config;
 use configuration::{Shape, configuration};
 use ingest::Days;
 use report::Report;
+
+pub use arguments::{BenchEngineArgs, ColdCountArgs};
 
 /// The workloads, in an order in which each finds what it needs.
 pub fn run(arguments: &BenchEngineArgs) -> Result<Exit, CliError> {

@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 use arrow::array::RecordBatch;
 use tokio::runtime::Runtime;
 
+use super::arguments::BenchPoint;
 use super::configuration::{Shape, configuration};
 use super::ingest::{Days, millis, tenths};
 use super::report::Measured;
 use super::warm::others;
-use crate::cli::arguments::BenchPoint;
 use crate::cli::bench::folder::Folder;
 use crate::cli::bench::nodes::Nodes;
 use crate::cli::error::{CliError, Exit};

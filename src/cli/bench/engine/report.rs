@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::cli::arguments::BenchEngineArgs;
+use super::arguments::BenchEngineArgs;
 use crate::cli::error::{CliError, Exit};
 use crate::cli::table::{TextTable, grouped};
 
