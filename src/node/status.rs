@@ -127,6 +127,12 @@ pub struct Metrics {
     pub result_disk_bytes: u64,
     pub result_disk_bytes_peak: u64,
     pub result_disk_bytes_max: u64,
+    /// Reserved for rows that running queries are going to keep.
+    pub result_bytes_reserved: u64,
+    /// Cores at work on queries.
+    pub turns_given: u64,
+    /// Work that waits for one: zones, plans, chunks.
+    pub turns_waiting: u64,
     pub queue_peak: u32,
     pub queue_capacity: u32,
     pub active_peak: u32,

@@ -122,6 +122,7 @@ pub fn metrics(
     let process = config.process(membership.me()).unwrap_or_else(|| config.leader());
     let (state, _) = membership.node_state();
     let held = queries.hop.store.ids();
+    let (turns_given, turns_waiting) = queries.pool.load();
     Metrics {
         process_id: membership.me().to_string(),
         role: process.role.to_string(),
@@ -147,6 +148,9 @@ pub fn metrics(
         result_disk_bytes: results.disk_bytes,
         result_disk_bytes_peak: results.disk_bytes_peak,
         result_disk_bytes_max: config.limits.result_disk_bytes_max,
+        result_bytes_reserved: queries.room.reserved_bytes(),
+        turns_given: turns_given as u64,
+        turns_waiting: turns_waiting as u64,
         queue_peak: admission.queued_peak as u32,
         queue_capacity: config.limits.queue_capacity as u32,
         active_peak: admission.active_peak as u32,

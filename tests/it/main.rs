@@ -4,6 +4,7 @@
 mod adopted;
 mod answers;
 mod asking;
+mod cancel;
 mod change_over;
 mod chunks;
 mod cluster;
