@@ -395,11 +395,6 @@ impl Desk {
         self.admission.load()
     }
 
-    /// Mean time from start to end of the last queries; none before the first has ended.
-    pub fn service_average(&self) -> Option<Duration> {
-        self.admission.service_average()
-    }
-
     /// Admission's figures.
     pub fn admission(&self) -> AdmissionCounters {
         self.admission.counters()

@@ -273,6 +273,10 @@ impl Node {
             tracer,
             fingerprint: fingerprint.clone(),
             scans,
+            load: {
+                let queries = Arc::clone(&queries);
+                Arc::new(move || queries.load())
+            },
         });
         let (health, serving) =
             server::serve(tcp_incoming(listener), peers, Arc::new(Clients(Arc::clone(&queries))), async move {

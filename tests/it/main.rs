@@ -17,6 +17,7 @@ mod faults;
 mod half_read;
 mod imports;
 mod leader_restart;
+mod live_load;
 mod oracle;
 #[cfg(unix)]
 mod processes;

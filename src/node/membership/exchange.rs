@@ -69,6 +69,10 @@ impl Membership {
             let was_live = entry.is_live(now);
             entry.heard = Some(now);
             entry.process = Some(answer.nonce);
+            if let Some(load) = answer.load {
+                state.live.replied(neighbor, load, now);
+            }
+            let Some(entry) = state.neighbors.get_mut(neighbor) else { return };
             entry.sent_known.extend(outgoing.origins.iter().cloned());
             for origin in &answer.wanted {
                 entry.sent_known.remove(origin);
