@@ -35,6 +35,8 @@ pub struct Peers {
     pub tracer: Tracer,
     pub fingerprint: Fingerprint,
     pub scans: Arc<AtomicUsize>,
+    /// Told of rows and bytes that leave this node.
+    pub sent: Arc<dyn Fn(u64, u64) + Send + Sync>,
     /// How busy this node is.
     pub load: Arc<dyn Fn() -> Load + Send + Sync>,
 }
@@ -104,7 +106,7 @@ impl PeerService for Peers {
         }));
         let messages = self.hop.run(request, stop, Output::Ipc);
         let held_until_dropped = (running, timer);
-        let (me, load) = (me.clone(), Arc::clone(&self.load));
+        let (me, load, sent) = (me.clone(), Arc::clone(&self.load), Arc::clone(&self.sent));
         Ok(messages
             .map(move |message| {
                 let _ = &held_until_dropped;
@@ -114,6 +116,12 @@ impl PeerService for Peers {
                         // This scan ends with this word.
                         let load = Load { active: load.active.saturating_sub(1), ..load };
                         ScanMessage::Done { work, skipped, load: Some(load) }
+                    }
+                    ScanMessage::Zones(answers) => {
+                        let rows = answers.iter().map(|answer| answer.rows).sum();
+                        let bytes = answers.iter().map(|answer| answer.payload.bytes_sent()).sum();
+                        sent(rows, bytes);
+                        ScanMessage::Zones(answers)
                     }
                     other => other,
                 }

@@ -21,6 +21,7 @@ use super::result_room::ResultRoom;
 use super::settling::Planned;
 use super::spool::Spool;
 use super::trace::Tracer;
+use super::traffic::Traffic;
 use crate::delivery::QueryId;
 use crate::delivery::chunking::Chunking;
 use crate::delivery::result::ChunkingParams;
@@ -63,6 +64,8 @@ pub struct Queries {
     pub tracer: Tracer,
     pub data: Option<Arc<LocalData>>,
     pub scans: Arc<AtomicUsize>,
+    /// What leaves this node.
+    pub traffic: Arc<Mutex<Traffic>>,
     /// Set to `Some(graceful)` when somebody asks the node to end.
     pub shutdown: watch::Sender<Option<bool>>,
     pub fingerprint: String,
@@ -74,6 +77,10 @@ pub struct Queries {
 impl Queries {
     pub(super) fn desk(&self) -> MutexGuard<'_, Desk> {
         self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn traffic(&self) -> MutexGuard<'_, Traffic> {
+        self.traffic.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn now(&self) -> Duration {
