@@ -99,6 +99,15 @@ fn up_shows_what_it_started_and_ends_it_in_order() {
 }
 
 #[test]
+fn the_end_of_its_terminal_ends_up_and_its_nodes() {
+    let place = Place::with_data("embedded.json");
+    let up = place.up(&[]);
+    up.signal(Signal::HUP);
+    up.end().check(0, &["draining"]);
+    assert_eq!(place.running(), [""; 0]);
+}
+
+#[test]
 fn down_ends_what_up_left_running() {
     let place = Place::with_data("five_process.json");
     let shown = place.check(&["up", "--detach"], 0, &[]);
