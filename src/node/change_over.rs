@@ -18,6 +18,7 @@ use overlay_ingest::{Date, PartitionId};
 use super::data::{LocalData, NewerData};
 use super::loading::{LoadError, ROW_BYTES};
 use super::membership::Membership;
+use super::os;
 use crate::engine::store::{HeldPartition, Store};
 use crate::routing::placement::Placement;
 
@@ -81,6 +82,8 @@ impl ChangeOver {
             Ok::<NewerData, overlay_ingest::Error>(newer)
         });
         let newer = loaded.await.map_err(|error| LoadError::Interrupted(error.to_string()))??;
+        // Decoding needs several times the memory that stays.
+        os::give_back_memory();
         self.data.take_over(newer);
         self.membership.set_known(self.data.known(), self.store.ids());
         tracing::info!(replaced = count, "the data set was ingested again");
@@ -127,6 +130,7 @@ impl ChangeOver {
             }
         }
         if gave_up {
+            os::give_back_memory();
             self.membership.set_known(self.data.known(), self.store.ids());
         }
     }

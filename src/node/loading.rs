@@ -38,13 +38,16 @@ pub async fn keep_loaded(
     let mut placements = membership.placements();
     let mut changes = membership.changes();
     let mut change_over = ChangeOver::new(Arc::clone(&membership), Arc::clone(&store), Arc::clone(&data));
+    // Days whose CSV files are not those any more that were listed at the start; at most those that were.
+    let mut changed = BTreeSet::new();
     let mut looks = tokio::time::interval(LOOK_INTERVAL);
     looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         let placement = placements.borrow_and_update().clone();
         if let Some(placement) = placement {
-            let wanted = wanted(&placement, &membership, &data);
-            if let Err(error) = load_missing(&membership, &store, &data, &wanted).await {
+            let mut wanted = wanted(&placement, &membership, &data);
+            wanted.retain(|id| !changed.contains(id));
+            if let Err(error) = load_missing(&membership, &store, &data, &wanted, &mut changed).await {
                 // A file that was there may be gone because a newer cache does not name it.
                 if change_over.look().await {
                     continue;
@@ -76,6 +79,7 @@ async fn load_missing(
     store: &Arc<Store>,
     data: &Arc<LocalData>,
     wanted: &BTreeSet<PartitionId>,
+    changed: &mut BTreeSet<PartitionId>,
 ) -> Result<(), LoadError> {
     let held: BTreeSet<PartitionId> = store.ids().into_iter().collect();
     let missing: Vec<PartitionId> = wanted.difference(&held).copied().collect();
@@ -95,17 +99,34 @@ async fn load_missing(
         let pool = rayon::ThreadPoolBuilder::new().thread_name(|n| format!("load-{n}")).build();
         let pool = pool.map_err(|error| LoadError::Interrupted(error.to_string()))?;
         let load = |id: &PartitionId| {
-            let Some(partition) = data.load(id)? else { return Ok(None) };
+            let partition = match data.load(id) {
+                Ok(Some(partition)) => partition,
+                Ok(None) => return Ok(None),
+                Err(overlay_ingest::Error::FilesChanged { .. }) => return Ok(Some((*id, None))),
+                Err(error) => return Err(error),
+            };
             store_of_task.insert(HeldPartition::new(&partition));
-            Ok(Some((*id, partition.stats)))
+            Ok(Some((*id, Some(partition.stats))))
         };
         let counted = pool.install(|| {
             let counted = missing.par_iter().filter_map(|id| load(id).transpose());
-            counted.collect::<Result<BTreeMap<_, _>, overlay_ingest::Error>>()
+            counted.collect::<Result<Vec<_>, overlay_ingest::Error>>()
         });
         Ok::<_, LoadError>(counted?)
     });
-    let counted = loaded.await.map_err(|error| LoadError::Interrupted(error.to_string()))??;
+    let loaded = loaded.await.map_err(|error| LoadError::Interrupted(error.to_string()))??;
+    let mut counted = BTreeMap::new();
+    for (id, stats) in loaded {
+        match stats {
+            Some(stats) => drop(counted.insert(id, stats)),
+            // Everybody knows the day under the old id, and nothing else would be right under it: a hole with a name is.
+            None => {
+                let date = id.date;
+                tracing::error!(%date, "its CSV files changed since the start, so it is not held; start the node again");
+                changed.insert(id);
+            }
+        }
+    }
     // Decoding needs several times the memory that stays.
     os::give_back_memory();
     membership.count(&counted);
@@ -155,6 +176,7 @@ fn give_up(membership: &Membership, store: &Store, placement: &Placement, wanted
         }
     }
     if gave_up {
+        os::give_back_memory();
         membership.set_held(store.ids(), NodeState::Ready);
     }
 }
