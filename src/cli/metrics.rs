@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::arguments::{Common, ListFormat, MetricsArgs, OverrideArgs};
 use super::error::{CliError, Exit};
+use super::metrics_table;
 use super::table::TextTable;
 use super::target::{self, Target};
 use crate::client::Client;
@@ -86,16 +87,11 @@ fn render(figures: &[Metrics], format: ListFormat, all: bool) -> Result<String, 
             }
             Ok(text)
         }
+        ListFormat::Table if all => Ok(metrics_table::render(figures)),
         ListFormat::Table => {
-            // A node a column: there are more figures than nodes.
-            let rows = figures.iter().map(fields).collect::<Result<Vec<_>, _>>()?;
-            let ids: Vec<String> = figures.iter().map(|metrics| metrics.process_id.clone()).collect();
-            let mut header = vec!["".to_owned()];
-            header.extend(ids);
-            let mut table = TextTable::new(&header.iter().map(String::as_str).collect::<Vec<_>>());
-            for (index, (name, _)) in rows.first().into_iter().flatten().enumerate().skip(1) {
-                let values = rows.iter().map(|row| row.get(index).map(|(_, value)| value.clone()).unwrap_or_default());
-                table.row(std::iter::once(name.clone()).chain(values).collect());
+            let mut table = TextTable::new(&["figure", "value"]);
+            for metrics in figures {
+                fields(metrics)?.into_iter().for_each(|(name, value)| table.row(vec![name, value]));
             }
             Ok(table.render())
         }

@@ -13,6 +13,7 @@ mod error;
 mod footer;
 mod logs;
 mod metrics;
+mod metrics_table;
 mod node;
 mod output;
 mod partitions;

@@ -46,8 +46,8 @@ pub fn run(common: &Common, arguments: &UpArgs) -> Result<Exit, CliError> {
         }
     }
     runtime.block_on(async {
-        // From here on an interrupt ends what was started.
-        let mut interrupted = std::pin::pin!(os::asked_to_end());
+        // From here on an interrupt ends what was started, and so does the end of the terminal: who started them is gone.
+        let mut interrupted = std::pin::pin!(os::asked_to_end_or_hung_up());
         let ready = tokio::select! {
             ready = wait_until_serving(&target, &mut started) => ready,
             _ = &mut interrupted => Err(CliError::new(Exit::INTERRUPTED, "interrupted while starting")),

@@ -16,6 +16,9 @@ use super::executor::{Clock, Job, ScanPool};
 use super::share::Share;
 use super::turns::{Ticket, Turns};
 
+/// About how many turns the average is over: a few scans.
+const AVERAGED: u32 = 64;
+
 /// A pool of threads whose work takes turns. Cheap to clone.
 #[derive(Clone)]
 pub struct FairPool(Arc<Pool>);
@@ -30,6 +33,8 @@ struct State {
     turns: Turns<Work>,
     /// Turns that are given, at most as many as there are threads.
     given: usize,
+    /// What a turn took, the last ones counting most; none before the first.
+    average: Option<Duration>,
 }
 
 enum Work {
@@ -44,7 +49,7 @@ impl FairPool {
     pub fn new(threads: usize, clock: Clock) -> Result<FairPool, rayon::ThreadPoolBuildError> {
         let threads =
             rayon::ThreadPoolBuilder::new().num_threads(threads).thread_name(|n| format!("scan-{n}")).build()?;
-        let state = Mutex::new(State { turns: Turns::default(), given: 0 });
+        let state = Mutex::new(State { turns: Turns::default(), given: 0, average: None });
         Ok(FairPool(Arc::new(Pool { threads, clock, state })))
     }
 
@@ -54,6 +59,11 @@ impl FairPool {
         let (sender, receiver) = oneshot::channel();
         self.0.push(share, Work::Elsewhere(sender));
         receiver.await.expect("a turn is sent or still waits in the pool, which lives as long as `self`")
+    }
+
+    /// What a turn takes on average, the last ones counting most; none before the first.
+    pub fn average(&self) -> Option<Duration> {
+        self.0.state().average
     }
 
     /// Turns that are given, and work that waits for one.
@@ -111,6 +121,7 @@ impl Pool {
     fn done(self: &Arc<Self>, ticket: Ticket, took: Duration) -> Option<(Ticket, Job)> {
         let mut state = self.state();
         state.turns.done(ticket, took);
+        state.average = Some(state.average.map_or(took, |average| (average * (AVERAGED - 1) + took) / AVERAGED));
         self.next_job(&mut state)
     }
 

@@ -240,7 +240,7 @@ impl Run {
                             let message = run.failure(FailureCode::Internal, why, vec![id], None);
                             return Some((message, (Some((zones, work, skipped)), run)));
                         }
-                        None => return Some((ScanMessage::Done { work, skipped }, (None, run))),
+                        None => return Some((ScanMessage::Done { work, skipped, load: None }, (None, run))),
                     }
                 }
             });
@@ -268,7 +268,7 @@ impl Run {
         }
         let limit = self.remaining.left();
         if limit == Some(0) {
-            return one(ScanMessage::Done { work: self.no_work(), skipped: partitions });
+            return one(ScanMessage::Done { work: self.no_work(), skipped: partitions, load: None });
         }
         let zones: BTreeMap<_, _> =
             partitions.iter().filter_map(|id| self.request.zones.get(id).map(|zones| (*id, zones.clone()))).collect();

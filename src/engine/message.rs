@@ -9,7 +9,7 @@ use overlay_ingest::PartitionId;
 
 use crate::delivery::QueryId;
 use crate::routing::assignment::Order;
-use crate::routing::{NodeId, Team};
+use crate::routing::{Load, NodeId, Team};
 
 /// One running process: an id and the start of it that is meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -195,5 +195,7 @@ pub enum ScanMessage {
     Done {
         work: NodeWork,
         skipped: Vec<PartitionId>,
+        /// How busy the node is now, if it says so.
+        load: Option<Load>,
     },
 }

@@ -31,7 +31,7 @@ use crate::routing;
 use crate::routing::assignment::{Order, Snapshot, Tried, assign};
 use crate::routing::forwarding::Forwarding;
 use crate::routing::topology::Link;
-use crate::routing::{NodeId, Team};
+use crate::routing::{Load, NodeId, Team};
 
 /// A partition of the manifest that a query is pinned to.
 #[derive(Debug, Clone)]
@@ -45,6 +45,12 @@ pub struct PinnedPartition {
 pub trait Overview: Send + Sync {
     /// The state of now.
     fn snapshot(&self) -> Snapshot;
+
+    /// A node told with its reply how busy it is.
+    fn replied(&self, _node: &NodeId, _load: Load) {}
+
+    /// These orders are on their way.
+    fn ordered(&self, _orders: &[Order]) {}
 
     /// Who is known to have held the partition last, with the way there: names a hole that nobody can fill.
     fn last_holder(&self, id: &PartitionId) -> Option<(NodeId, Vec<NodeId>)>;
@@ -218,7 +224,10 @@ impl Reader {
                 }
             }
             Some(ScanMessage::Failed(failure)) => self.note_failure(&failure),
-            Some(ScanMessage::Done { work, skipped }) => {
+            Some(ScanMessage::Done { work, skipped, load }) => {
+                if let Some(load) = load {
+                    context.overview.replied(&work.node, load);
+                }
                 self.settle(&work);
                 if work.rows_scanned > 0 || work.bytes_scanned > 0 || skipped.is_empty() {
                     self.work.push(work);
@@ -254,6 +263,7 @@ impl Reader {
         if assignment.orders.is_empty() {
             return self.conclude(None);
         }
+        self.context.overview.ordered(&assignment.orders);
         self.asked.clear();
         for order in &assignment.orders {
             for id in &order.partitions {

@@ -150,7 +150,8 @@ impl Desk {
         Some((Arc::clone(&query.spec), query.stop.clone(), query.deadline))
     }
 
-    /// The query was planned: chunks can be cut.
+    /// The query was planned: chunks can be cut. Not any more for one that has ended meanwhile: its task hears of that at
+    /// its next pause only, and nobody would come for what it began.
     pub fn open_result(
         &mut self,
         id: QueryId,
@@ -158,6 +159,9 @@ impl Desk {
         chunking: ChunkingParams,
         now: Duration,
     ) -> Result<(), Failure> {
+        if self.queries.get(&id).is_none_or(|query| query.state.has_ended()) {
+            return Err(self.unknown(id));
+        }
         self.results.open(id, schema, chunking, now).map_err(|error| out_of_room(&error))
     }
 
@@ -389,11 +393,6 @@ impl Desk {
     /// How many queries run, and how many wait.
     pub fn load(&self) -> (usize, usize) {
         self.admission.load()
-    }
-
-    /// Mean time from start to end of the last queries; none before the first has ended.
-    pub fn service_average(&self) -> Option<Duration> {
-        self.admission.service_average()
     }
 
     /// Admission's figures.

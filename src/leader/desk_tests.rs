@@ -16,6 +16,11 @@ fn spec() -> QuerySpec {
     QuerySpec { encoding: "json", ..QuerySpec::of(Ask::Sql("SELECT 1".into())) }
 }
 
+fn params() -> ChunkingParams {
+    let strategy = crate::delivery::chunking::by_name("fixed").expect("it is in the table").into();
+    ChunkingParams { strategy, estimate: 0, limit: None, base: 10, chunk_rows_max: 10 }
+}
+
 fn share(query: QueryId) -> Share {
     Share { flow: Flow(None), client: 1, query, weight: 1 }
 }
@@ -63,4 +68,39 @@ fn a_running_query_that_does_not_hear_its_deadline_is_ended_all_the_same() {
     // What its task says later changes nothing.
     desk.end(first, Err(Failure::new(FailureKind::Internal, "LATE", "late")), ms(9000));
     assert_eq!(desk.status(first).unwrap().state, QueryState::Expired);
+}
+
+/// Every way to an end, before the plan is made and after: the permit is free, and no result is left or begun.
+#[test]
+fn whatever_ends_a_query_nothing_is_left_of_it() {
+    let ms = Duration::from_millis;
+    let schema: SchemaRef = Arc::new(arrow::datatypes::Schema::empty());
+    type End = fn(&mut Desk, QueryId);
+    let ends: [(&str, End); 4] = [
+        ("cancel", |desk, id| drop(desk.cancel(id, "on purpose", Duration::from_millis(10)))),
+        ("failure", |desk, id| {
+            let lost = Failure::new(FailureKind::Unavailable, "MISSING_PARTITIONS", "lost");
+            desk.end(id, Err(lost), Duration::from_millis(10));
+        }),
+        ("deadline", |desk, _| desk.expire(Duration::from_secs(70))),
+        ("drain", |desk, _| desk.end_all("A was shut down", Duration::from_millis(10))),
+    ];
+    for (name, end) in ends {
+        for is_planned in [false, true] {
+            let (mut desk, id) = (desk(), QueryId(1));
+            desk.offer(id, spec(), share(id), ms(60_000), ms(0)).unwrap();
+            assert_eq!(desk.start_next(ms(0)), Some(id));
+            if is_planned {
+                desk.open_result(id, Arc::clone(&schema), params(), ms(1)).unwrap();
+            }
+            end(&mut desk, id);
+            assert_eq!(desk.load(), (0, 0), "{name}");
+            // Its task has not heard of it yet.
+            assert!(desk.open_result(id, Arc::clone(&schema), params(), ms(20)).is_err() || is_planned, "{name}");
+            desk.end(id, Err(Failure::new(FailureKind::Cancelled, "CANCELLED", "late")), ms(30));
+            desk.expire(ms(2_000_000));
+            let left = desk.results();
+            assert_eq!((left.results, left.bytes), (0, 0), "{name}, planned: {is_planned}");
+        }
+    }
 }

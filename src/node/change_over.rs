@@ -18,6 +18,7 @@ use overlay_ingest::{Date, PartitionId};
 use super::data::{LocalData, NewerData};
 use super::loading::{LoadError, ROW_BYTES, fill};
 use super::membership::Membership;
+use super::os;
 use crate::engine::store::Store;
 use crate::routing::placement::Placement;
 
@@ -72,10 +73,13 @@ impl ChangeOver {
         let count = replacing.len();
         let max = self.membership.config().limits.data_bytes_max;
         let loaded = tokio::task::spawn_blocking(move || {
+            // It comes from a cache: none of its days can be found changed.
             fill(&store, newer.view(), &replacing, max)?;
             Ok::<NewerData, LoadError>(newer)
         });
         let newer = loaded.await.map_err(|error| LoadError::Interrupted(error.to_string()))??;
+        // Decoding needs several times the memory that stays.
+        os::give_back_memory();
         self.data.take_over(newer);
         self.membership.set_known(self.data.known(), self.store.ids());
         tracing::info!(replaced = count, "the data set was ingested again");
@@ -115,6 +119,7 @@ impl ChangeOver {
             }
         }
         if gave_up {
+            os::give_back_memory();
             self.membership.set_known(self.data.known(), self.store.ids());
         }
     }

@@ -73,10 +73,11 @@ pub async fn keep_link(
             // Marked before reading, so that what comes in between wakes the next round.
             news.mark_unchanged();
             let outgoing = membership.outgoing(&neighbor);
+            let asked = Instant::now();
             match link.announce(outgoing.news.clone(), EXCHANGE_TIMEOUT).await {
                 Ok(answer) => {
                     let restarted = answer.nonce != greeted.nonce;
-                    membership.told(&neighbor, &outgoing, &answer);
+                    membership.told(&neighbor, &outgoing, &answer, asked.elapsed());
                     heard = Instant::now();
                     if restarted {
                         continue 'greet;

@@ -43,13 +43,16 @@ pub async fn keep_loaded(
     let mut placements = membership.placements();
     let mut changes = membership.changes();
     let mut change_over = ChangeOver::new(Arc::clone(&membership), Arc::clone(&store), Arc::clone(&data));
+    // Days whose CSV files are not those any more that were listed at the start; at most those that were.
+    let mut changed = BTreeSet::new();
     let mut looks = tokio::time::interval(LOOK_INTERVAL);
     looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         let placement = placements.borrow_and_update().clone();
         if let Some(placement) = placement {
-            let wanted = wanted(&placement, &membership, &data);
-            if let Err(error) = load_missing(&membership, &store, &data, &wanted).await {
+            let mut wanted = wanted(&placement, &membership, &data);
+            wanted.retain(|id| !changed.contains(id));
+            if let Err(error) = load_missing(&membership, &store, &data, &wanted, &mut changed).await {
                 // A file that was there may be gone because a newer cache does not name it.
                 if change_over.look().await {
                     continue;
@@ -81,6 +84,7 @@ async fn load_missing(
     store: &Arc<Store>,
     data: &Arc<LocalData>,
     wanted: &BTreeSet<PartitionId>,
+    changed: &mut BTreeSet<PartitionId>,
 ) -> Result<(), LoadError> {
     let held: BTreeSet<PartitionId> = store.ids().into_iter().collect();
     let missing: Vec<PartitionId> = wanted.difference(&held).copied().collect();
@@ -97,11 +101,17 @@ async fn load_missing(
     }
     membership.set_held(store.ids(), NodeState::Loading);
     let (store_of_task, view) = (Arc::clone(store), data.view());
-    let loaded = tokio::task::spawn_blocking(move || fill(&store_of_task, &view, &missing, max));
-    let counted = loaded.await.map_err(|error| LoadError::Interrupted(error.to_string()))??;
+    let filled = tokio::task::spawn_blocking(move || fill(&store_of_task, &view, &missing, max));
+    let filled = filled.await.map_err(|error| LoadError::Interrupted(error.to_string()))??;
+    // Everybody knows such a day under the old id, and nothing else would be right under it: a hole with a name is.
+    for id in filled.changed {
+        let date = id.date;
+        tracing::error!(%date, "its CSV files changed since the start, so it is not held; start the node again");
+        changed.insert(id);
+    }
     // Decoding needs several times the memory that stays.
     os::give_back_memory();
-    membership.count(&counted);
+    membership.count(&filled.counted);
     membership.set_held(store.ids(), NodeState::Ready);
     tracing::info!(
         partitions = store.ids().len(),
@@ -113,14 +123,19 @@ async fn load_missing(
     Ok(())
 }
 
-/// Loads the partitions into the store until it takes `bytes_max`; those that are left it answers from their files. Gives
-/// the statistics of those that were read. Without files everything is loaded.
-pub(super) fn fill(
-    store: &Store,
-    view: &View,
-    ids: &[PartitionId],
-    bytes_max: u64,
-) -> Result<BTreeMap<PartitionId, PartitionStats>, LoadError> {
+/// What became of partitions that were to be loaded.
+#[derive(Debug, Default)]
+pub(super) struct Filled {
+    /// The statistics of those that were read.
+    pub counted: BTreeMap<PartitionId, PartitionStats>,
+    /// Those whose CSV files are others by now; they are not in the store.
+    pub changed: BTreeSet<PartitionId>,
+}
+
+/// Loads the partitions into the store until it takes `bytes_max`; those that are left it answers from their files.
+/// Without files everything is loaded.
+pub(super) fn fill(store: &Store, view: &View, ids: &[PartitionId], bytes_max: u64) -> Result<Filled, LoadError> {
+    use overlay_ingest::Error;
     use rayon::prelude::*;
     // Threads that end with the loading: what they held for the decoder goes with them.
     let pool = rayon::ThreadPoolBuilder::new().thread_name(|n| format!("load-{n}")).build();
@@ -135,7 +150,12 @@ pub(super) fn fill(
             store.insert_on_disk(on_disk);
             return Ok(None);
         }
-        let Some(partition) = view.load(id)? else { return Ok(None) };
+        let partition = match view.load(id) {
+            Ok(Some(partition)) => partition,
+            Ok(None) => return Ok(None),
+            Err(Error::FilesChanged { .. }) => return Ok(Some((*id, None))),
+            Err(error) => return Err(error),
+        };
         let held = HeldPartition::new(&partition);
         let taken = room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |room| room.checked_sub(held.memory_bytes));
         match on_disk {
@@ -145,13 +165,20 @@ pub(super) fn fill(
             }
             _ => store.insert(held),
         }
-        Ok(Some((*id, partition.stats)))
+        Ok(Some((*id, Some(partition.stats))))
     };
-    let counted = pool.install(|| {
-        let counted = ids.par_iter().filter_map(|id| load(id).transpose());
-        counted.collect::<Result<BTreeMap<_, _>, overlay_ingest::Error>>()
+    let loaded = pool.install(|| {
+        let loaded = ids.par_iter().filter_map(|id| load(id).transpose());
+        loaded.collect::<Result<Vec<_>, Error>>()
     });
-    Ok(counted?)
+    let mut filled = Filled::default();
+    for (id, stats) in loaded? {
+        match stats {
+            Some(stats) => drop(filled.counted.insert(id, stats)),
+            None => drop(filled.changed.insert(id)),
+        }
+    }
+    Ok(filled)
 }
 
 /// Bytes of a row in memory at most: 5 columns of 8 bytes, 6 dictionary keys of 4, and 3 bytes of small integers. Where a
@@ -194,6 +221,7 @@ fn give_up(membership: &Membership, store: &Store, placement: &Placement, wanted
         }
     }
     if gave_up {
+        os::give_back_memory();
         membership.set_held(store.ids(), NodeState::Ready);
     }
 }

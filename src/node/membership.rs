@@ -24,7 +24,7 @@ use crate::routing::adoption::{Heard, SILENCE};
 use crate::routing::announcements::{Announcement, Announcements, Load, NodeState, Received};
 use crate::routing::known::{KnownPartition, PartitionStats, UNLISTED, known_digest};
 use crate::routing::placement::{Placement, PlacementInput, ToPlace, place};
-use crate::routing::{NodeId, Topology};
+use crate::routing::{LiveLoads, NodeId, Topology};
 use crate::transport::services::{News, NewsAnswer};
 
 use exchange::Neighbor;
@@ -68,6 +68,7 @@ struct State {
     known_digest: u64,
     holds: Arc<Vec<PartitionId>>,
     load: Load,
+    live: LiveLoads,
     neighbors: BTreeMap<NodeId, Neighbor>,
     placement: Option<Arc<Placement>>,
     /// The last refusal of a neighbour, in words; for `status`.
@@ -104,6 +105,7 @@ impl Membership {
             known,
             holds: Arc::new(Vec::new()),
             load: Load::default(),
+            live: LiveLoads::default(),
             neighbors: neighbors.into_iter().map(|id| (id, Neighbor::default())).collect(),
             placement: placement.clone(),
             refusal: None,
@@ -262,7 +264,7 @@ impl Membership {
             }
             self.bump();
         }
-        Ok(NewsAnswer { wanted, nonce: self.nonce })
+        Ok(NewsAnswer { wanted, nonce: self.nonce, load: None })
     }
 
     /// Acts on what a node now says: the Leader remembers it, everybody follows the Leader's placement.

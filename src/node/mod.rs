@@ -24,6 +24,7 @@ mod spool;
 pub mod state_dir;
 pub mod status;
 mod trace;
+mod traffic;
 mod view;
 
 use std::io;
@@ -236,6 +237,7 @@ impl Node {
             tracer: tracer.clone(),
             data: data.clone(),
             scans: Arc::clone(&scans),
+            traffic: Arc::default(),
             shutdown,
             fingerprint: print.clone(),
             fingerprint_keys: fingerprint.keys().clone(),
@@ -273,6 +275,14 @@ impl Node {
             tracer,
             fingerprint: fingerprint.clone(),
             scans,
+            sent: {
+                let queries = Arc::clone(&queries);
+                Arc::new(move |rows, bytes| queries.traffic().add(rows, bytes, queries.now()))
+            },
+            load: {
+                let queries = Arc::clone(&queries);
+                Arc::new(move || queries.load())
+            },
         });
         let (health, serving) =
             server::serve(tcp_incoming(listener), peers, Arc::new(Clients(Arc::clone(&queries))), async move {

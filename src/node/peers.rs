@@ -12,12 +12,12 @@ use super::membership::Membership;
 use super::trace::Tracer;
 use crate::config::fingerprint::Fingerprint;
 use crate::engine::hop::{Hop, ScanStream};
-use crate::engine::message::ScanRequest;
+use crate::engine::message::{ScanMessage, ScanRequest};
 use crate::engine::scan::Output;
 use crate::engine::stop::{Stop, StopReason};
 use crate::failure::{Failure, FailureKind};
 use crate::routing::trace::{TraceHop, TraceRequest};
-use crate::routing::{self, NodeId};
+use crate::routing::{self, Load, NodeId};
 use crate::transport::peer::PeerLinks;
 use crate::transport::services::{Hello, HelloAnswer, LinkKind, News, NewsAnswer, PeerService};
 
@@ -35,6 +35,10 @@ pub struct Peers {
     pub tracer: Tracer,
     pub fingerprint: Fingerprint,
     pub scans: Arc<AtomicUsize>,
+    /// Told of rows and bytes that leave this node.
+    pub sent: Arc<dyn Fn(u64, u64) + Send + Sync>,
+    /// How busy this node is.
+    pub load: Arc<dyn Fn() -> Load + Send + Sync>,
 }
 
 #[async_trait]
@@ -72,7 +76,8 @@ impl PeerService for Peers {
     }
 
     fn announce(&self, news: News) -> Result<NewsAnswer, Failure> {
-        self.membership.receive(news)
+        let answer = self.membership.receive(news)?;
+        Ok(NewsAnswer { load: Some((self.load)()), ..answer })
     }
 
     fn scan(&self, request: ScanRequest) -> Result<ScanStream, Failure> {
@@ -101,9 +106,25 @@ impl PeerService for Peers {
         }));
         let messages = self.hop.run(request, stop, Output::Ipc);
         let held_until_dropped = (running, timer);
+        let (me, load, sent) = (me.clone(), Arc::clone(&self.load), Arc::clone(&self.sent));
         Ok(messages
-            .inspect(move |_| {
+            .map(move |message| {
                 let _ = &held_until_dropped;
+                match message {
+                    ScanMessage::Done { work, skipped, load: None } if work.node == me => {
+                        let load = load();
+                        // This scan ends with this word.
+                        let load = Load { active: load.active.saturating_sub(1), ..load };
+                        ScanMessage::Done { work, skipped, load: Some(load) }
+                    }
+                    ScanMessage::Zones(answers) => {
+                        let rows = answers.iter().map(|answer| answer.rows).sum();
+                        let bytes = answers.iter().map(|answer| answer.payload.bytes_sent()).sum();
+                        sent(rows, bytes);
+                        ScanMessage::Zones(answers)
+                    }
+                    other => other,
+                }
             })
             .boxed())
     }

@@ -21,11 +21,12 @@ use super::result_room::ResultRoom;
 use super::settling::Planned;
 use super::spool::Spool;
 use super::trace::Tracer;
+use super::traffic::Traffic;
 use crate::delivery::QueryId;
 use crate::delivery::chunking::Chunking;
 use crate::delivery::result::ChunkingParams;
 use crate::engine::coverage::CoverageSink;
-use crate::engine::executor::Clock;
+use crate::engine::executor::{Clock, ScanPool};
 use crate::engine::fair_pool::FairPool;
 use crate::engine::hop::Hop;
 use crate::engine::message::ScanPath;
@@ -39,7 +40,7 @@ use crate::leader::desk::Desk;
 use crate::leader::manifest::Manifest;
 use crate::routing::announcements::NodeState;
 use crate::routing::forwarding::Forwarding;
-use crate::routing::{Link, NodeId};
+use crate::routing::{Link, Load, NodeId};
 
 /// After a deadline the leaves report their gaps; a plan that has not ended by then is dropped.
 const DEADLINE_GRACE: Duration = Duration::from_secs(1);
@@ -63,6 +64,8 @@ pub struct Queries {
     pub tracer: Tracer,
     pub data: Option<Arc<LocalData>>,
     pub scans: Arc<AtomicUsize>,
+    /// What leaves this node.
+    pub traffic: Arc<Mutex<Traffic>>,
     /// Set to `Some(graceful)` when somebody asks the node to end.
     pub shutdown: watch::Sender<Option<bool>>,
     pub fingerprint: String,
@@ -74,6 +77,10 @@ pub struct Queries {
 impl Queries {
     pub(super) fn desk(&self) -> MutexGuard<'_, Desk> {
         self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn traffic(&self) -> MutexGuard<'_, Traffic> {
+        self.traffic.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn now(&self) -> Duration {
@@ -246,17 +253,15 @@ impl Queries {
         self.desk().end_all(why, now);
     }
 
-    /// Queries that run and wait, and how long one takes: what neighbours are told.
-    pub fn load(&self) -> crate::routing::announcements::Load {
-        let ((active, queued), service_average) = {
-            let desk = self.desk();
-            (desk.load(), desk.service_average())
-        };
-        crate::routing::announcements::Load {
+    /// How busy this node is: what neighbours are told.
+    pub fn load(&self) -> Load {
+        let (active, queued) = self.desk().load();
+        let (_, waiting) = self.pool.load();
+        Load {
             active: (active + self.scans.load(Ordering::Relaxed)) as u32,
-            queued: queued as u32,
-            capacity: self.membership.config().limits.concurrent_max as u32,
-            service_ms: service_average.map_or(0.0, |average| average.as_secs_f32() * 1e3),
+            queued: (queued + waiting) as u32,
+            capacity: self.pool.width() as u32,
+            service_ms: self.pool.average().map_or(0.0, |average| average.as_secs_f32() * 1e3),
         }
     }
 }

@@ -33,6 +33,11 @@ impl ResultRoom {
         ResultRoom { units: Semaphore::new(units_max as usize), units_max }
     }
 
+    /// What is reserved now.
+    pub fn reserved_bytes(&self) -> u64 {
+        (self.units_max as usize).saturating_sub(self.units.available_permits()) as u64 * UNIT_BYTES
+    }
+
     /// Waits until there is room for so many rows, for at most half of the time left. What is larger than all room waits
     /// until it is alone. The room is free again when what is returned is dropped.
     pub async fn wait_for(

@@ -96,6 +96,14 @@ pub struct FlowMetrics {
     pub charged_us: u64,
 }
 
+/// A link, seen from one end.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct PeerMetrics {
+    pub peer: String,
+    /// From an announcement to its answer; of the last ones.
+    pub round_trip_us: u64,
+}
+
 /// A node's figures. The names of the earlier systems are kept.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Metrics {
@@ -127,6 +135,21 @@ pub struct Metrics {
     pub result_disk_bytes: u64,
     pub result_disk_bytes_peak: u64,
     pub result_disk_bytes_max: u64,
+    /// Reserved for rows that running queries are going to keep.
+    pub result_bytes_reserved: u64,
+    /// Cores at work on queries.
+    pub turns_given: u64,
+    /// Work that waits for one: zones, plans, chunks.
+    pub turns_waiting: u64,
+    /// Of the process since its start; `None` where its system does not tell.
+    pub cpu_ms: Option<u64>,
+    /// Resident; `None` where its system does not tell.
+    pub memory_bytes: Option<u64>,
+    /// What left the node in the last seconds, to the next node of a route or to clients.
+    pub rows_per_s: f64,
+    pub bytes_per_s: f64,
+    /// What the partitions held take in memory, at the most.
+    pub data_bytes_held: u64,
     pub queue_peak: u32,
     pub queue_capacity: u32,
     pub active_peak: u32,
@@ -136,4 +159,6 @@ pub struct Metrics {
     pub uptime_ms: u64,
     /// Every flow that a query was ever offered of, by name.
     pub flows: Vec<FlowMetrics>,
+    /// Every neighbour whose link is up.
+    pub peers: Vec<PeerMetrics>,
 }

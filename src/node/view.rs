@@ -3,8 +3,10 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use super::loading::memory_bytes;
+use super::os;
 use super::queries::{Queries, state_name};
-use super::status::{FlowMetrics, MemberStatus, Metrics, NodeStatus, PartitionStatus};
+use super::status::{FlowMetrics, MemberStatus, Metrics, NodeStatus, PartitionStatus, PeerMetrics};
 use crate::delivery::store::StoreCounters;
 use crate::leader::admission::{AdmissionCounters, FlowCounters};
 use crate::leader::fairness::Flow;
@@ -122,6 +124,13 @@ pub fn metrics(
     let process = config.process(membership.me()).unwrap_or_else(|| config.leader());
     let (state, _) = membership.node_state();
     let held = queries.hop.store.ids();
+    let (turns_given, turns_waiting) = queries.pool.load();
+    let (rows_per_s, bytes_per_s) = queries.traffic().per_second((queries.clock)());
+    let (pid, rows_held) = (std::process::id(), queries.hop.store.rows());
+    let peer = |(peer, trip): (NodeId, Duration)| PeerMetrics {
+        peer: peer.to_string(),
+        round_trip_us: u64::try_from(trip.as_micros()).unwrap_or(u64::MAX),
+    };
     Metrics {
         process_id: membership.me().to_string(),
         role: process.role.to_string(),
@@ -138,7 +147,7 @@ pub fn metrics(
         async_forwarding: config.strategies.async_forwarding,
         chunking_strategy: config.strategies.chunking_strategy.clone(),
         fairness_strategy: admission.strategy.to_owned(),
-        rows_held: queries.hop.store.rows(),
+        rows_held,
         partitions_held: held.len() as u64,
         results: results.results as u32,
         result_bytes: results.bytes,
@@ -147,6 +156,14 @@ pub fn metrics(
         result_disk_bytes: results.disk_bytes,
         result_disk_bytes_peak: results.disk_bytes_peak,
         result_disk_bytes_max: config.limits.result_disk_bytes_max,
+        result_bytes_reserved: queries.room.reserved_bytes(),
+        turns_given: turns_given as u64,
+        turns_waiting: turns_waiting as u64,
+        cpu_ms: os::cpu_time(pid).map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
+        memory_bytes: os::resident_bytes(pid),
+        rows_per_s,
+        bytes_per_s,
+        data_bytes_held: memory_bytes(Some(rows_held), 0),
         queue_peak: admission.queued_peak as u32,
         queue_capacity: config.limits.queue_capacity as u32,
         active_peak: admission.active_peak as u32,
@@ -154,6 +171,7 @@ pub fn metrics(
         queries_refused: refused,
         scans_running: queries.scans.load(Ordering::Relaxed) as u64,
         uptime_ms: (queries.clock)().as_millis() as u64,
+        peers: membership.round_trips().into_iter().map(peer).collect(),
         flows: admission.flows.iter().map(|(flow, counters)| flow_metrics(flow, counters)).collect(),
     }
 }

@@ -44,13 +44,13 @@ pub enum NodeState {
 /// How busy a node is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Load {
-    /// Scans running.
+    /// Queries and scans running.
     pub active: u32,
-    /// Scans waiting.
+    /// Work that waits: queries for a permit, zones and plans for a core.
     pub queued: u32,
-    /// Scans that can run at once; 0 if unknown.
+    /// Cores that it uses for them; 0 if unknown.
     pub capacity: u32,
-    /// Mean time of the last scans, in milliseconds.
+    /// Mean time that its last pieces of work kept a core busy, in milliseconds; 0 if unknown.
     pub service_ms: f32,
 }
 

@@ -133,6 +133,8 @@ pub fn assign(
     let mut routes = Routes::new(snapshot, &tried.broken);
     let mut by_path: BTreeMap<Path, Vec<PartitionId>> = BTreeMap::new();
     let mut unassigned = Vec::new();
+    // What this assignment gives to each holder: it will have that to do too.
+    let mut given: HashMap<NodeId, u32> = HashMap::new();
     for partition in partitions.iter().copied().collect::<BTreeSet<_>>() {
         let mut fresh: Vec<(Candidate, Path)> = Vec::new();
         let mut again: Vec<(Candidate, Path)> = Vec::new();
@@ -147,7 +149,9 @@ pub fn assign(
                 _ => continue,
             };
             if let Some(path) = path {
-                ways.push((Candidate { node: node.clone(), load: view.load, hops: path.hops() }, path));
+                let queued = view.load.queued.saturating_add(given.get(node).copied().unwrap_or(0));
+                let load = Load { queued, ..view.load };
+                ways.push((Candidate { node: node.clone(), load, hops: path.hops() }, path));
             }
         }
         let (candidates, paths): (Vec<Candidate>, Vec<Path>) =
@@ -157,6 +161,7 @@ pub fn assign(
             continue;
         }
         let holder = forwarding.holder(turn, &candidates);
+        *given.entry(holder.node.clone()).or_default() += 1;
         let path = paths.into_iter().find(|path| *path.holder() == holder.node);
         by_path.entry(path.expect("the holder is one of the candidates")).or_default().push(partition);
     }

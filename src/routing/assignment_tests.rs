@@ -241,3 +241,68 @@ fn retries_end_after_each_holder_was_asked_over_two_paths_if_there_are_two() {
         assert!(paths.is_empty(), "seed {seed}: {paths:?}");
     }
 }
+
+/// How many of 12 partitions, held by B and by C, `capacity` gives to each when they are so loaded.
+fn check_shares(b: Load, c: Load, expected: [usize; 2]) {
+    let mut both = snapshot("B:1,2,3,4,5,6,7,8,9,10,11,12 C:1,2,3,4,5,6,7,8,9,10,11,12", "");
+    both.nodes.get_mut(&"B".into()).unwrap().load = b;
+    both.nodes.get_mut(&"C".into()).unwrap().load = c;
+    for turn in 0..4 {
+        let capacity = by_name("capacity").unwrap();
+        let assignment = assign(&both, &partitions(1..=12), &*capacity, true, turn, &Tried::default());
+        let of = |node: &str| {
+            let orders = assignment.orders.iter().filter(|order| order.path.holder().as_str() == node);
+            orders.map(|order| order.partitions.len()).sum::<usize>()
+        };
+        // The last one may go to either, as the turn says.
+        let is_close = of("B").abs_diff(expected[0]) <= 1 && of("B") + of("C") == 12;
+        assert!(is_close, "{} and {} with {b:?} and {c:?}, turn {turn}", of("B"), of("C"));
+    }
+}
+
+#[test]
+fn capacity_gives_a_loaded_holder_less_and_idle_ones_the_same() {
+    let load = |active, queued, capacity, service_ms| Load { active, queued, capacity, service_ms };
+    check_shares(load(0, 0, 2, 1.0), load(0, 0, 2, 1.0), [6, 6]);
+    check_shares(load(4, 0, 2, 1.0), load(0, 0, 2, 1.0), [4, 8]);
+    check_shares(load(0, 0, 2, 1.0), load(0, 6, 2, 1.0), [9, 3]);
+    check_shares(load(50, 50, 2, 1.0), load(0, 0, 2, 1.0), [0, 12]);
+    check_shares(load(0, 0, 0, 0.0), load(0, 0, 0, 0.0), [6, 6]);
+    // Twice the cores, or half the time.
+    check_shares(load(0, 0, 4, 1.0), load(0, 0, 2, 1.0), [8, 4]);
+    check_shares(load(0, 0, 2, 1.0), load(0, 0, 2, 2.0), [9, 3]);
+}
+
+/// Two holders that replay what they are given at their own speed, asked by many queries: each ends up with about the
+/// share of the work that its speed is of both.
+#[test]
+fn capacity_shares_work_by_the_speed_of_the_holders() {
+    for seed in 0..200 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut both = snapshot("B:1,2,3,4,5,6,7,8,9,10,11,12 C:1,2,3,4,5,6,7,8,9,10,11,12", "");
+        let service_ms = [random.f64() * 9.0 + 1.0, random.f64() * 9.0 + 1.0];
+        // Milliseconds of work that each has left, and partitions that each was given.
+        let (mut left, mut given) = ([0.0, 0.0], [0.0, 0.0]);
+        let ideal = service_ms[1] / (service_ms[0] + service_ms[1]);
+        for turn in 0..400 {
+            for (n, id) in ["B", "C"].into_iter().enumerate() {
+                let queued = (left[n] / service_ms[n]).ceil() as u32;
+                both.nodes.get_mut(&id.into()).unwrap().load =
+                    Load { active: 0, queued, capacity: 1, service_ms: service_ms[n] as f32 };
+            }
+            let wanted = random.u128(1..=12);
+            let capacity = by_name("capacity").unwrap();
+            let assignment = assign(&both, &partitions(1..=wanted), &*capacity, true, turn, &Tried::default());
+            for order in &assignment.orders {
+                let n = usize::from(order.path.holder().as_str() == "C");
+                given[n] += order.partitions.len() as f64;
+                left[n] += order.partitions.len() as f64 * service_ms[n];
+            }
+            // As much time passes as the work takes on average, so that both are kept busy.
+            let passed = 6.5 * service_ms[0] * ideal;
+            left.iter_mut().for_each(|left| *left = (*left - passed).max(0.0));
+        }
+        let share = given[0] / (given[0] + given[1]);
+        assert!((share - ideal).abs() < 0.05, "B got {share:.3}, its part is {ideal:.3}, seed {seed}");
+    }
+}

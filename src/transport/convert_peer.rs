@@ -153,7 +153,7 @@ pub(super) fn scan_message_to_wire(message: ScanMessage) -> wire::ScanReply {
             message: failure.message,
             partitions: failure.partitions.iter().map(partition_ref).collect(),
         }),
-        ScanMessage::Done { work, skipped } => Message::Done(wire::ScanDone {
+        ScanMessage::Done { work, skipped, load } => Message::Done(wire::ScanDone {
             node: work.node.to_string(),
             route: names(&work.route),
             cpu_us: micros(work.cpu),
@@ -161,6 +161,7 @@ pub(super) fn scan_message_to_wire(message: ScanMessage) -> wire::ScanReply {
             bytes_scanned: work.bytes_scanned,
             bytes_sent: work.bytes_sent,
             skipped: skipped.iter().map(partition_ref).collect(),
+            load: load.map(load_to_wire),
         }),
     };
     wire::ScanReply { message: Some(message) }
@@ -189,6 +190,7 @@ pub(super) fn scan_message_from_wire(reply: wire::ScanReply) -> Result<ScanMessa
                 bytes_sent: done.bytes_sent,
             },
             skipped: partition_ids(done.skipped)?,
+            load: done.load.map(load_from_wire).transpose()?,
         },
     })
 }
@@ -263,14 +265,22 @@ pub(super) fn announcement_to_wire(announcement: &Announcement) -> wire::Announc
                 .collect(),
         }),
         holds: announcement.holds.iter().map(partition_ref).collect(),
-        load: Some(wire::Load {
-            active: announcement.load.active,
-            queued: announcement.load.queued,
-            capacity: announcement.load.capacity,
-            service_ms: announcement.load.service_ms,
-        }),
+        load: Some(load_to_wire(announcement.load)),
         placement: announcement.placement.as_ref().map(|placement| placement_to_wire(placement)),
     }
+}
+
+pub(super) fn load_to_wire(load: Load) -> wire::Load {
+    let Load { active, queued, capacity, service_ms } = load;
+    wire::Load { active, queued, capacity, service_ms }
+}
+
+pub(super) fn load_from_wire(load: wire::Load) -> Result<Load, Failure> {
+    let wire::Load { active, queued, capacity, service_ms } = load;
+    if !(service_ms.is_finite() && service_ms >= 0.0) {
+        return Err(malformed(format!("{service_ms} ms is no time that work takes")));
+    }
+    Ok(Load { active, queued, capacity, service_ms })
 }
 
 /// The number of a node's start, as far as anybody can count on from it.
@@ -285,10 +295,7 @@ pub(super) fn incarnation(number: u64, node: &str) -> Result<u64, Failure> {
 pub(super) fn announcement_from_wire(announcement: wire::Announcement) -> Result<Announcement, Failure> {
     let incarnation = incarnation(announcement.incarnation, &announcement.origin)?;
     let state = STATES.get(announcement.state as usize);
-    let load = announcement.load.unwrap_or_default();
-    if !(load.service_ms.is_finite() && load.service_ms >= 0.0) {
-        return Err(malformed(format!("{} ms is no time that a scan takes", load.service_ms)));
-    }
+    let load = load_from_wire(announcement.load.unwrap_or_default())?;
     let known = match announcement.known {
         None => None,
         Some(known) => Some(Arc::new(
@@ -314,7 +321,7 @@ pub(super) fn announcement_from_wire(announcement: wire::Announcement) -> Result
         known_digest: announcement.known_digest,
         known,
         holds: Arc::new(partition_ids(announcement.holds)?),
-        load: Load { active: load.active, queued: load.queued, capacity: load.capacity, service_ms: load.service_ms },
+        load,
         placement: announcement.placement.map(placement_from_wire).transpose()?.map(Arc::new),
     })
 }

@@ -4,7 +4,7 @@ use super::convert_peer::{names, nodes};
 use super::status::malformed;
 use super::wire;
 use crate::failure::Failure;
-use crate::node::status::{FlowMetrics, MemberStatus, Metrics, NodeStatus, PartitionStatus};
+use crate::node::status::{FlowMetrics, MemberStatus, Metrics, NodeStatus, PartitionStatus, PeerMetrics};
 use crate::routing::{NodeId, Role, Team};
 
 pub(super) fn role(name: &str) -> Result<Role, Failure> {
@@ -145,6 +145,14 @@ fn flow_from_wire(flow: wire::FlowMetrics) -> FlowMetrics {
     }
 }
 
+fn peer_to_wire(peer: PeerMetrics) -> wire::PeerMetrics {
+    wire::PeerMetrics { peer: peer.peer, round_trip_us: peer.round_trip_us }
+}
+
+fn peer_from_wire(peer: wire::PeerMetrics) -> PeerMetrics {
+    PeerMetrics { peer: peer.peer, round_trip_us: peer.round_trip_us }
+}
+
 pub(super) fn metrics_to_wire(metrics: Metrics) -> wire::MetricsReply {
     wire::MetricsReply {
         process_id: metrics.process_id,
@@ -169,6 +177,15 @@ pub(super) fn metrics_to_wire(metrics: Metrics) -> wire::MetricsReply {
         result_disk_bytes: metrics.result_disk_bytes,
         result_disk_bytes_peak: metrics.result_disk_bytes_peak,
         result_disk_bytes_max: metrics.result_disk_bytes_max,
+        result_bytes_reserved: metrics.result_bytes_reserved,
+        turns_given: metrics.turns_given,
+        turns_waiting: metrics.turns_waiting,
+        cpu_ms: metrics.cpu_ms,
+        memory_bytes: metrics.memory_bytes,
+        rows_per_s: metrics.rows_per_s,
+        bytes_per_s: metrics.bytes_per_s,
+        data_bytes_held: metrics.data_bytes_held,
+        peers: metrics.peers.into_iter().map(peer_to_wire).collect(),
         results: metrics.results,
         queue_peak: metrics.queue_peak,
         queue_capacity: metrics.queue_capacity,
@@ -208,6 +225,15 @@ pub(super) fn metrics_from_wire(metrics: wire::MetricsReply) -> Metrics {
         result_disk_bytes: metrics.result_disk_bytes,
         result_disk_bytes_peak: metrics.result_disk_bytes_peak,
         result_disk_bytes_max: metrics.result_disk_bytes_max,
+        result_bytes_reserved: metrics.result_bytes_reserved,
+        turns_given: metrics.turns_given,
+        turns_waiting: metrics.turns_waiting,
+        cpu_ms: metrics.cpu_ms,
+        memory_bytes: metrics.memory_bytes,
+        rows_per_s: metrics.rows_per_s,
+        bytes_per_s: metrics.bytes_per_s,
+        data_bytes_held: metrics.data_bytes_held,
+        peers: metrics.peers.into_iter().map(peer_from_wire).collect(),
         queue_peak: metrics.queue_peak,
         queue_capacity: metrics.queue_capacity,
         active_peak: metrics.active_peak,

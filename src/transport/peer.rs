@@ -13,8 +13,8 @@ use tonic::transport::{Channel, Endpoint, Uri};
 
 use super::connector::SharedConnector;
 use super::convert_peer::{
-    announcement_from_wire, announcement_to_wire, incarnation, names, nodes, scan_message_from_wire,
-    scan_request_to_wire,
+    announcement_from_wire, announcement_to_wire, incarnation, load_from_wire, load_to_wire, names, nodes,
+    scan_message_from_wire, scan_request_to_wire,
 };
 use super::convert_trace::{trace_hop_from_wire, trace_request_to_wire};
 use super::services::{Hello, HelloAnswer, LinkKind, News, NewsAnswer};
@@ -113,7 +113,8 @@ impl PeerLink {
         };
         let mut client = self.client.clone();
         let reply = within(timeout, client.announce(message)).await?;
-        Ok(NewsAnswer { wanted: nodes(reply.wanted), nonce: reply.nonce })
+        let load = reply.load.map(load_from_wire).transpose()?;
+        Ok(NewsAnswer { wanted: nodes(reply.wanted), nonce: reply.nonce, load })
     }
 
     /// Visits what lies behind the neighbour.
@@ -224,5 +225,5 @@ pub(super) fn news_from_wire(request: wire::AnnounceRequest) -> Result<News, Fai
 }
 
 pub(super) fn news_answer_to_wire(answer: NewsAnswer) -> wire::AnnounceReply {
-    wire::AnnounceReply { wanted: names(&answer.wanted), nonce: answer.nonce }
+    wire::AnnounceReply { wanted: names(&answer.wanted), nonce: answer.nonce, load: answer.load.map(load_to_wire) }
 }

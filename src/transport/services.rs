@@ -14,7 +14,7 @@ use crate::failure::Failure;
 use crate::leader::answer::{ChunkMessage, QuerySpec, QueryState, QueryStatus, Submitted};
 use crate::node::status::{Metrics, NodeStatus};
 use crate::routing::NodeId;
-use crate::routing::announcements::Announcement;
+use crate::routing::announcements::{Announcement, Load};
 use crate::routing::trace::{Trace, TraceHop, TraceRequest};
 
 /// The first word of a link.
@@ -60,12 +60,14 @@ pub struct News {
 }
 
 /// The reply to news.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct NewsAnswer {
     /// Origins whose list of known partitions is wanted in full.
     pub wanted: Vec<NodeId>,
     /// A random number of this process: tells two processes with one id apart, whatever they count.
     pub nonce: u64,
+    /// How busy the node is at this moment, if it says so.
+    pub load: Option<Load>,
 }
 
 /// For neighbours.

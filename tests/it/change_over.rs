@@ -229,3 +229,26 @@ async fn a_node_with_other_files_is_named_and_nothing_mixes() {
     cluster.start_node(&"E".into()).await;
     until_version(&cluster, &asked, 2).await;
 }
+
+#[tokio::test]
+async fn a_day_whose_csv_files_changed_since_the_start_is_a_hole_and_its_node_goes_on() {
+    let mut cluster = Cluster::prepare(&Setup { graph: Graph::Pair, edit: first_version, ..Setup::default() });
+    fs::remove_dir_all(cluster.data_set().join(".overlay")).expect("there was a cache");
+    // B lists the files, and is given days only when A is there.
+    cluster.start_node(&"B".into()).await;
+    write_version(&cluster.data_set(), 2);
+    cluster.start_node(&"A".into()).await;
+    until("B holds what it can", async || {
+        let held = (cluster.held("B").len(), cluster.status("B").await.state);
+        if held == (10, "ready".to_owned()) { Ok(()) } else { Err(format!("{held:?}")) }
+    })
+    .await;
+    let failed = cluster.ask(range(&Question::default())).await.map(|answer| answer.rows.len()).expect_err("holes");
+    assert_eq!((failed.kind, failed.reason.as_str()), (FailureKind::Unavailable, "MISSING_PARTITIONS"), "{failed:?}");
+    assert_eq!(failed.dates, CHANGED);
+    let partial = QuerySpec { allow_partial: true, ..range(&Question::default()) };
+    let answer = cluster.ask(partial).await.expect("the other days are answered");
+    let of_changed = Asked::of(&cluster).rows;
+    assert_eq!((answer.rows.len(), answer.footer.coverage.gaps.len()), (cluster.oracle.rows.len() - of_changed, 2));
+    assert_eq!(cluster.held("B").len(), 10, "it is not tried again");
+}

@@ -307,3 +307,34 @@ async fn a_lost_stream_is_a_pause_or_the_end_as_the_client_said() {
     }
     assert_eq!(cluster.metrics().await.active_requests, 0);
 }
+
+/// Many times everything, more than is on its way to a reader at once.
+const MANY_TIMES: &str = "SELECT observations.* FROM observations \
+    CROSS JOIN (VALUES (1), (2), (3), (4), (5), (6)) AS some (n) \
+    CROSS JOIN (VALUES (1), (2), (3), (4), (5), (6), (7), (8), (9), (10)) AS times (n)";
+
+/// How long a slow reader takes for a message. It only has to be long: slower makes chunks no larger.
+const SLOW: Duration = Duration::from_millis(300);
+
+#[tokio::test]
+async fn adaptive_chunks_grow_with_a_quick_reader_and_shrink_when_it_becomes_slow() {
+    let cluster = Cluster::start(Setup { graph: Graph::Embedded, ..Setup::default() }).await;
+    let id = submit(&cluster, sql(MANY_TIMES)).await.expect("submitted");
+    until_state(&cluster, id, QueryState::Ready).await;
+    let client = cluster.client();
+    let mut stream = client.node().stream(id, 0, None).await.expect("a stream");
+    let (mut largest, mut rows, mut has_shrunk) = (0, 0, false);
+    while let Some(message) = stream.next().await {
+        let message = message.expect("a message");
+        let sizes: Vec<u64> = message.chunks.iter().map(|chunk| chunk.rows).collect();
+        rows += sizes.iter().sum::<u64>();
+        largest = sizes.iter().copied().max().unwrap_or(0).max(largest);
+        // The last chunk of all may have fewer.
+        has_shrunk |= largest > 1_000 && message.footer.is_none() && sizes.iter().all(|rows| *rows == 1_000);
+        if largest > 1_000 && !has_shrunk {
+            tokio::time::sleep(SLOW).await;
+        }
+    }
+    assert_eq!(rows, 60 * cluster.oracle.rows.len() as u64);
+    assert!(largest > 1_000 && has_shrunk, "at most {largest} rows a chunk; small again: {has_shrunk}");
+}

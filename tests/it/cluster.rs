@@ -188,6 +188,14 @@ impl Cluster {
         assert!(self.nodes.remove(&NodeId::from(id)).is_some(), "{id} runs");
     }
 
+    /// Ends a node in order, as a signal to end does.
+    pub async fn drain(&mut self, id: &str) {
+        let mut running = self.take(id);
+        let node = running.node.take().expect("it runs");
+        let runtime = running.runtime.as_ref().expect("it runs");
+        runtime.spawn(node.drain(PATIENCE)).await.expect("no panic");
+    }
+
     /// Stops a node's only thread, as SIGSTOP does: its connections stay and nothing answers. Dropping what is returned
     /// lets it go on.
     pub fn freeze(&self, id: &str) -> Sender<()> {

@@ -4,6 +4,7 @@
 mod adopted;
 mod answers;
 mod asking;
+mod cancel;
 mod change_over;
 mod chunks;
 mod cluster;
@@ -16,6 +17,7 @@ mod faults;
 mod half_read;
 mod imports;
 mod leader_restart;
+mod live_load;
 mod oracle;
 #[cfg(unix)]
 mod processes;

@@ -147,6 +147,34 @@ fn a_quick_reader_gets_larger_chunks_and_old_ones_stay() {
     assert_eq!(sizes, [1_000, 2_000, 4_000, 8_000, 5_000]);
 }
 
+/// Quick, then slow, then quick again: chunks grow to the largest, shrink to the smallest within four, and grow again.
+#[test]
+fn a_reader_that_becomes_slow_gets_small_chunks_again() {
+    let mut result = cut_by("adaptive", 200);
+    result.append(numbers(0, 2_000_000)).expect("same schema");
+    result.finish();
+    let mut now = T0;
+    let mut index = 0;
+    let mut read = |chunks: usize, each: Duration| -> Vec<usize> {
+        let sizes = (0..chunks).map(|_| {
+            let ChunkState::Ready(chunk) = result.ask(index, now) else { panic!("chunk {index} is there") };
+            index += 1;
+            now += each;
+            chunk.rows()
+        });
+        sizes.collect()
+    };
+    let quick = read(12, Duration::from_micros(100));
+    assert_eq!((quick[0], quick[11]), (1_000, 65_536), "{quick:?}");
+    let slow = read(12, Duration::from_secs(1));
+    assert!(slow.windows(2).skip(1).all(|pair| pair[1] <= pair[0]), "{slow:?}");
+    assert!(slow[4..].iter().all(|rows| *rows == 1_000), "{slow:?}");
+    // A second is forgotten with the eighth chunk after it.
+    let again = read(20, Duration::from_micros(100));
+    assert!(again[..7].iter().all(|rows| *rows == 1_000), "{again:?}");
+    assert_eq!(again[19], 65_536, "{again:?}");
+}
+
 #[test]
 fn random_reads_see_every_row_once_and_the_same_at_every_read() {
     for seed in 0..200 {

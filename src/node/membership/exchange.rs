@@ -15,6 +15,8 @@ const LINK_LIVE: Duration = Duration::from_secs(4);
 pub(super) struct Neighbor {
     /// The last good exchange.
     heard: Option<Duration>,
+    /// From news to the answer, over about the last four.
+    round_trip: Option<Duration>,
     /// The process that answered last, by its nonce.
     process: Option<u64>,
     /// Origins whose newest announcement it has not been sent.
@@ -60,8 +62,8 @@ impl Membership {
         self.announce_self();
     }
 
-    /// The neighbour took the news.
-    pub fn told(&self, neighbor: &NodeId, outgoing: &Outgoing, answer: &NewsAnswer) {
+    /// The neighbour took the news, and answered after so long.
+    pub fn told(&self, neighbor: &NodeId, outgoing: &Outgoing, answer: &NewsAnswer, took: Duration) {
         let now = (self.clock)();
         let came_up = {
             let mut state = self.lock();
@@ -69,6 +71,11 @@ impl Membership {
             let was_live = entry.is_live(now);
             entry.heard = Some(now);
             entry.process = Some(answer.nonce);
+            entry.round_trip = Some(entry.round_trip.map_or(took, |before| (before * 3 + took) / 4));
+            if let Some(load) = answer.load {
+                state.live.replied(neighbor, load, now);
+            }
+            let Some(entry) = state.neighbors.get_mut(neighbor) else { return };
             entry.sent_known.extend(outgoing.origins.iter().cloned());
             for origin in &answer.wanted {
                 entry.sent_known.remove(origin);
@@ -115,6 +122,14 @@ impl Membership {
             tracing::warn!(%neighbor, "link down");
             self.announce_self();
         }
+    }
+
+    /// How long neighbours take to answer, of those whose link is live.
+    pub fn round_trips(&self) -> Vec<(NodeId, Duration)> {
+        let now = (self.clock)();
+        let state = self.lock();
+        let live = state.neighbors.iter().filter(|(_, entry)| entry.is_live(now));
+        live.filter_map(|(id, entry)| Some((id.clone(), entry.round_trip?))).collect()
     }
 
     /// A neighbour refuses the link, in its words.

@@ -8,9 +8,9 @@ use overlay_ingest::PartitionId;
 use super::Membership;
 use crate::engine::hop::Hop;
 use crate::engine::reader::Overview;
-use crate::routing::NodeId;
-use crate::routing::assignment::Snapshot;
+use crate::routing::assignment::{Order, Snapshot};
 use crate::routing::path::shortest;
+use crate::routing::{Load, NodeId};
 
 /// What the leaves of a query at this node see.
 pub struct NodeOverview {
@@ -21,14 +21,40 @@ pub struct NodeOverview {
 impl Overview for NodeOverview {
     fn snapshot(&self) -> Snapshot {
         let config = &self.membership.config;
-        let mut snapshot =
-            self.membership.with_announcements(|said| Snapshot::of(self.membership.me.clone(), config.members(), said));
+        let now = (self.membership.clock)();
+        let mut snapshot = {
+            let state = self.membership.lock();
+            let said = &state.announcements;
+            let mut snapshot = Snapshot::of(self.membership.me.clone(), config.members(), said);
+            for (node, view) in &mut snapshot.nodes {
+                view.load = state.live.load(node, view.load, said.heard_at(node), now);
+            }
+            snapshot
+        };
         // What this node holds it knows better than its last announcement.
         if let Some(own) = snapshot.nodes.get_mut(&self.membership.me) {
             own.holds = Arc::new(self.hop.store.ids().into_iter().collect());
             own.alive = true;
         }
         snapshot
+    }
+
+    fn replied(&self, node: &NodeId, load: Load) {
+        // A name that nobody is configured by is kept by nobody.
+        if self.membership.config.process(node).is_some() {
+            let now = (self.membership.clock)();
+            self.membership.lock().live.replied(node, load, now);
+        }
+    }
+
+    fn ordered(&self, orders: &[Order]) {
+        let now = (self.membership.clock)();
+        let mut state = self.membership.lock();
+        for order in orders {
+            let holder = order.path.holder();
+            let announced_at = state.announcements.heard_at(holder);
+            state.live.ordered(holder, order.partitions.len() as u32, announced_at, now);
+        }
     }
 
     fn last_holder(&self, id: &PartitionId) -> Option<(NodeId, Vec<NodeId>)> {

@@ -1,5 +1,6 @@
-//! The least loaded first. A holder's load is the time that one more scan would wait there: those that run or queue
-//! before it, each a service time, shared by as many as can run at once. Equal loads, as on an idle overlay, take turns
+//! The least loaded first. A holder's load is the time that one more piece of work would wait there: what runs or queues
+//! before it, each a service time, shared by its cores. What a query has given to a holder counts as queued there when
+//! its next partition is given, so partitions spread over holders in proportion to how fast they are free. Equal loads, as on an idle overlay, take turns
 //! from query to query, so that nobody is everybody's first choice until the next report of its load.
 
 use std::borrow::Borrow;

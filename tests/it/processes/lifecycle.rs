@@ -67,8 +67,24 @@ fn up_shows_what_it_started_and_ends_it_in_order() {
     let pink = check.lines().find(|line| line.starts_with("pink")).unwrap_or_else(|| panic!("{check}"));
     assert_eq!(pink.split_whitespace().nth(3), Some("1"), "one was admitted: {check}");
     let table = place.check(&["metrics", "--all"], 0, &[]);
-    for name in ["active_requests", "forwarding_strategy", "uptime_ms"] {
-        assert!(table.lines().any(|line| line.starts_with(name)), "{name}: {table}");
+    assert!(table.lines().all(|line| line.chars().count() <= 80), "{table}");
+    for id in ["A", "B", "C", "D", "E", "F"] {
+        let lines = table.lines().filter(|line| line.starts_with(&format!("{id}  "))).count();
+        assert_eq!(lines, 2, "what {id} is, and what it does: {table}");
+    }
+    for text in ["rows/s", "on disk", "round trips", "A → B", "E → F"] {
+        assert!(table.contains(text), "{text}: {table}");
+    }
+    let one = place.check(&["metrics", "B"], 0, &[]);
+    for name in ["active_requests", "forwarding_strategy", "uptime_ms", "cpu_ms", "memory_bytes", "rows_per_s"] {
+        assert!(one.lines().any(|line| line.starts_with(name)), "{name}: {one}");
+    }
+    let of_a: Value = serde_json::from_str(&place.check(&["metrics", "A", "--format", "json"], 0, &[])).unwrap();
+    assert!(of_a["bytes_per_s"].as_f64().unwrap() > 0.0, "an answer has just left it: {of_a}");
+    assert_eq!(of_a["peers"].as_array().unwrap().len(), 2, "{of_a}");
+    #[cfg(target_os = "linux")]
+    for name in ["cpu_ms", "memory_bytes"] {
+        assert!(of_a[name].as_u64().unwrap() > 0, "{name}: {of_a}");
     }
     let one: Value = serde_json::from_str(&place.check(&["metrics", "C", "--format", "json"], 0, &[])).unwrap();
     assert_eq!((&one["process_id"], &one["is_healthy"]), (&json!("C"), &json!(true)));
@@ -80,6 +96,15 @@ fn up_shows_what_it_started_and_ends_it_in_order() {
     up.terminate().check(0, &["draining"]);
     assert_eq!(place.running(), [""; 0]);
     place.check(&["status"], 4, &["its address is not known", "overlay up"]);
+}
+
+#[test]
+fn the_end_of_its_terminal_ends_up_and_its_nodes() {
+    let place = Place::with_data("embedded.json");
+    let up = place.up(&[]);
+    up.signal(Signal::HUP);
+    up.end().check(0, &["draining"]);
+    assert_eq!(place.running(), [""; 0]);
 }
 
 #[test]
