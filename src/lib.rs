@@ -20,12 +20,15 @@
 //!    Zones are decided by their bounds, counted from an index, compared, or left to DataFusion ([`engine::scan`]).
 //! 4. Zones come back, each once ([`engine::acceptance`]); what is missing is asked for again, from another holder or over
 //!    another path; what stays missing is a failure, or with `allow_partial` a named gap.
-//! 5. Rows go into the [`delivery::store`] and leave it as chunks ([`delivery::chunking`], [`delivery::encoding`]).
+//! 5. Rows go into the [`delivery::store`], beyond its memory onto disk ([`delivery::spool`]), and leave it as chunks
+//!    ([`delivery::chunking`], [`delivery::encoding`]).
 //! 6. [`leader::coverage`] judges whether every partition is accounted for; only then the last chunk and the footer go out.
 //!
 //! Everything that computes for a query does it in turn: zones, plans and chunks wait for [`engine::turns`], which divides
 //! a node's cores among teams, their clients and their queries; what it all cost goes to the account of
 //! [`leader::fairness`].
+//!
+//! Replies carry how busy their nodes are ([`routing::live_load`]), so that the next assignment may go by it.
 //!
 //! Meanwhile nodes announce what they know, hold and hear ([`routing::announcements`], `node::membership`), the Leader
 //! places partitions on the members of their team ([`routing::placement`]), and a node that is cut off from the Leader

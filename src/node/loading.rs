@@ -175,7 +175,9 @@ pub(super) fn fill(store: &Store, view: &View, ids: &[PartitionId], bytes_max: u
     for (id, stats) in loaded? {
         match stats {
             Some(stats) => drop(filled.counted.insert(id, stats)),
-            None => drop(filled.changed.insert(id)),
+            None => {
+                filled.changed.insert(id);
+            }
         }
     }
     Ok(filled)

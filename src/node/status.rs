@@ -148,7 +148,7 @@ pub struct Metrics {
     /// What left the node in the last seconds, to the next node of a route or to clients.
     pub rows_per_s: f64,
     pub bytes_per_s: f64,
-    /// What the partitions held take in memory, at the most.
+    /// What the partitions held take in memory.
     pub data_bytes_held: u64,
     pub queue_peak: u32,
     pub queue_capacity: u32,

@@ -3,7 +3,6 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::loading::memory_bytes;
 use super::os;
 use super::queries::{Queries, state_name};
 use super::status::{FlowMetrics, MemberStatus, Metrics, NodeStatus, PartitionStatus, PeerMetrics};
@@ -163,7 +162,7 @@ pub fn metrics(
         memory_bytes: os::resident_bytes(pid),
         rows_per_s,
         bytes_per_s,
-        data_bytes_held: memory_bytes(Some(rows_held), 0),
+        data_bytes_held: queries.hop.store.memory_bytes(),
         queue_peak: admission.queued_peak as u32,
         queue_capacity: config.limits.queue_capacity as u32,
         active_peak: admission.active_peak as u32,
