@@ -77,7 +77,7 @@ impl ChangeOver {
         });
         let newer = loaded.await.map_err(|error| LoadError::Interrupted(error.to_string()))??;
         self.data.take_over(newer);
-        self.membership.set_known(self.data.known(), self.store.ids());
+        self.membership.set_known(self.data.known(), &self.store);
         tracing::info!(replaced = count, "the data set was ingested again");
         Ok(true)
     }
@@ -115,7 +115,7 @@ impl ChangeOver {
             }
         }
         if gave_up {
-            self.membership.set_known(self.data.known(), self.store.ids());
+            self.membership.set_known(self.data.known(), &self.store);
         }
     }
 

@@ -263,6 +263,7 @@ pub(super) fn announcement_to_wire(announcement: &Announcement) -> wire::Announc
                 .collect(),
         }),
         holds: announcement.holds.iter().map(partition_ref).collect(),
+        on_disk: announcement.on_disk.iter().map(partition_ref).collect(),
         load: Some(wire::Load {
             active: announcement.load.active,
             queued: announcement.load.queued,
@@ -314,6 +315,7 @@ pub(super) fn announcement_from_wire(announcement: wire::Announcement) -> Result
         known_digest: announcement.known_digest,
         known,
         holds: Arc::new(partition_ids(announcement.holds)?),
+        on_disk: Arc::new(partition_ids(announcement.on_disk)?),
         load: Load { active: load.active, queued: load.queued, capacity: load.capacity, service_ms: load.service_ms },
         placement: announcement.placement.map(placement_from_wire).transpose()?.map(Arc::new),
     })
