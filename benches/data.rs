@@ -88,8 +88,8 @@ pub fn all() -> &'static [Data] {
             all.push(Data::open("2020-fire", real, folder.path().join("real-cache")));
         }
         if std::env::var_os("OVERLAY_BENCH_LARGE").is_some() {
-            // 120 days, 2,400 sites, 24 hours, several parameters a site: about 30 million rows.
-            let large = made(here.join("target/bench-large/generated"), 120, 2_400);
+            // 120 days, 13,500 sites, 12 hours of each day, some parameters a site: about 30 million rows.
+            let large = made(here.join("target/bench-large/generated"), 120, 13_500);
             all.push(Data::open("large", large, here.join("target/bench-large/cache")));
         }
         (folder, all)

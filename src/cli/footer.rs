@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::engine::message::NodeWork;
 use crate::leader::answer::{Footer, QueryState};
 use crate::routing::{Link, NodeId};
 
@@ -64,35 +65,74 @@ pub struct Reading {
     pub all: Duration,
 }
 
-/// Where the time went: by stage, then by node.
+/// Where the time went: by stage, each drawn where it lies in the whole, then by node.
 pub fn render_work(footer: &Footer, reading: Option<&Reading>) -> String {
-    let millis = |time: Duration| format!("{:.2} ms", time.as_secs_f64() * 1e3);
-    let rest = footer.elapsed.saturating_sub(footer.queued).saturating_sub(footer.planned);
-    let mut text = format!(
-        "stages: queued {}, planned {}, scanned and collected {}",
-        millis(footer.queued),
-        millis(footer.planned),
-        millis(rest)
-    );
+    let planned = footer.queued + footer.planned;
+    let mut stages = vec![
+        ("queued", Duration::ZERO, footer.queued),
+        ("planned", footer.queued, planned),
+        ("scanned and collected", planned, footer.elapsed),
+    ];
     if let Some(reading) = reading {
-        let first = reading.first.map_or_else(|| "none".to_owned(), millis);
-        text.push_str(&format!("; here: first rows after {first}, all after {}", millis(reading.all)));
+        let first = reading.first.unwrap_or(reading.all);
+        stages.extend([("here: until the first rows", Duration::ZERO, first), ("here: until all", first, reading.all)]);
     }
-    text.push('\n');
-    let mut table = TextTable::new(&["node", "route", ">rows scanned", ">bytes scanned", ">cpu"]);
-    for work in &footer.work {
+    let whole = stages.iter().map(|(_, _, end)| *end).max().unwrap_or_default();
+    let mut table = TextTable::new(&["stage", ">time", ""]);
+    for (name, start, end) in stages {
+        table.row(vec![name.to_owned(), millis(end.saturating_sub(start)), bar(start, end, whole)]);
+    }
+    let mut text = table.render();
+    let mut work: Vec<&NodeWork> = footer.work.iter().collect();
+    work.sort_by(|a, b| a.route.cmp(&b.route));
+    let cpu_max = work.iter().map(|work| work.cpu).max().unwrap_or_default();
+    let mut table = TextTable::new(&["node", "route", ">rows scanned", ">bytes scanned", ">bytes sent", ">cpu", ""]);
+    for work in &work {
         table.row(vec![
             work.node.to_string(),
             route(footer, &work.route),
             grouped(work.rows_scanned),
             bytes(work.bytes_scanned),
+            bytes(work.bytes_sent),
             millis(work.cpu),
+            bar(Duration::ZERO, work.cpu, cpu_max),
         ]);
     }
-    if !footer.work.is_empty() {
+    if work.len() > 1 {
+        let cpu: Duration = work.iter().map(|work| work.cpu).sum();
+        table.row(vec![
+            "all".to_owned(),
+            String::new(),
+            grouped(footer.rows_scanned()),
+            bytes(footer.bytes_scanned()),
+            bytes(work.iter().map(|work| work.bytes_sent).sum()),
+            millis(cpu),
+            String::new(),
+        ]);
+    }
+    if !work.is_empty() {
+        text.push('\n');
         text.push_str(&table.render());
     }
     text
+}
+
+fn millis(time: Duration) -> String {
+    format!("{:.2} ms", time.as_secs_f64() * 1e3)
+}
+
+/// Cells of a bar that goes from end to end.
+const BAR_CELLS: f64 = 24.0;
+
+/// From where to where in the whole; what is too short for a cell has a thin one.
+fn bar(start: Duration, end: Duration, whole: Duration) -> String {
+    if whole.is_zero() {
+        return String::new();
+    }
+    let cell = |time: Duration| (time.as_secs_f64() / whole.as_secs_f64() * BAR_CELLS).round() as usize;
+    let (first, last) = (cell(start), cell(end));
+    let marks = if last > first { "█".repeat(last - first) } else { "▏".to_owned() };
+    format!("{}{marks}", " ".repeat(first))
 }
 
 /// One line for each cause, with its dates.
@@ -125,4 +165,23 @@ pub fn route(footer: &Footer, route: &[NodeId]) -> String {
         text.push_str(node.as_str());
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bar_lies_where_its_time_does() {
+        let check = |start: u64, end: u64, whole: u64, before: usize, marks: &str| {
+            let drawn = bar(Duration::from_millis(start), Duration::from_millis(end), Duration::from_millis(whole));
+            assert_eq!(drawn, format!("{}{marks}", " ".repeat(before)), "{start} {end} {whole}");
+        };
+        check(0, 24, 24, 0, &"█".repeat(24));
+        check(6, 12, 24, 6, &"█".repeat(6));
+        check(12, 12, 24, 12, "▏");
+        check(0, 1, 1000, 0, "▏");
+        check(1000, 1000, 1000, 24, "▏");
+        check(0, 0, 0, 0, "");
+    }
 }

@@ -23,10 +23,10 @@ pub fn run(common: &Common, arguments: &ListArgs) -> Result<Exit, CliError> {
             println!("{json}");
         }
         ListFormat::Csv => {
-            println!("date,partition,team,rows,csv_bytes,holders,last_holders,placed");
+            println!("date,partition,team,rows,csv_bytes,holders,last_holders,placed,on_disk");
             for partition in &status.partitions {
                 println!(
-                    "{},{},{},{},{},{},{},{}",
+                    "{},{},{},{},{},{},{},{},{}",
                     partition.date,
                     partition.partition,
                     partition.team,
@@ -35,16 +35,19 @@ pub fn run(common: &Common, arguments: &ListArgs) -> Result<Exit, CliError> {
                     names(&partition.holders),
                     names(&partition.last_holders),
                     names(&partition.placed),
+                    names(&partition.on_disk),
                 );
             }
         }
         ListFormat::Table => {
             let mut table = TextTable::new(&["date", "team", ">rows", ">csv bytes", "held by", "partition"]);
             for partition in &status.partitions {
+                let reads = |node: &NodeId| if partition.on_disk.contains(node) { " (disk)" } else { "" };
+                let holder = |node: &NodeId| format!("{node}{}", reads(node));
                 let held = match (partition.holders.as_slice(), partition.last_holders.as_slice()) {
                     ([], []) => "nobody".to_owned(),
                     ([], last) => format!("nobody (last {})", names(last)),
-                    (holders, _) => names(holders),
+                    (holders, _) => holders.iter().map(holder).collect::<Vec<_>>().join(" "),
                 };
                 table.row(vec![
                     partition.date.clone(),

@@ -118,6 +118,7 @@ pub fn render(status: &NodeStatus, target: Option<&Target>) -> String {
         None => text.push_str("; complete\n"),
         Some(why) => text.push_str(&format!("; not complete: {why}\n")),
     }
+    text.push_str(&on_disk(status));
     text.push_str(&hosts(status));
     for partition in status.partitions.iter().filter(|partition| partition.holders.is_empty()) {
         let last = partition.last_holders.iter().map(|node| node.as_str()).collect::<Vec<_>>().join(" ");
@@ -125,6 +126,17 @@ pub fn render(status: &NodeStatus, target: Option<&Target>) -> String {
         text.push_str(&format!("hole: {} ({held})\n", partition.date));
     }
     text
+}
+
+/// Who had not enough memory for all that it holds.
+fn on_disk(status: &NodeStatus) -> String {
+    let mut partitions: BTreeMap<&NodeId, usize> = BTreeMap::new();
+    for node in status.partitions.iter().flat_map(|partition| &partition.on_disk) {
+        *partitions.entry(node).or_default() += 1;
+    }
+    let line =
+        |(node, count)| format!("{node} reads {count} of its partitions from disk: limits.data_bytes_max is full\n");
+    partitions.into_iter().map(line).collect()
 }
 
 /// A line for each host, where there are several.

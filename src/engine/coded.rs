@@ -209,23 +209,24 @@ impl Coded {
 
     /// These rows in their own type.
     pub fn slice(&self, rows: Range<usize>) -> ArrayRef {
-        with_codes!(&self.codes, codes => self.spell_out(codes[rows].iter().copied().map(usize::from)))
+        with_codes!(&self.codes, codes => {
+            let codes = &codes[rows];
+            self.spell_out(codes.len(), |row| usize::from(codes[row]))
+        })
     }
 
     /// The rows at these places in their own type.
     pub fn take(&self, rows: &[u32]) -> ArrayRef {
-        with_codes!(&self.codes, codes => self.spell_out(rows.iter().map(|row| usize::from(codes[*row as usize]))))
+        with_codes!(&self.codes, codes => self.spell_out(rows.len(), |row| usize::from(codes[rows[row] as usize])))
     }
 
-    fn spell_out(&self, codes: impl Iterator<Item = usize> + Clone) -> ArrayRef {
-        let nulls = self.nulls.then(|| {
-            let none = self.value_count();
-            NullBuffer::new(codes.clone().map(|code| code != none).collect::<BooleanBuffer>())
-        });
+    fn spell_out(&self, rows: usize, code: impl Fn(usize) -> usize) -> ArrayRef {
+        let none = self.value_count();
+        let nulls = self.nulls.then(|| NullBuffer::new(BooleanBuffer::collect_bool(rows, |row| code(row) != none)));
         let nulls = nulls.filter(|nulls| nulls.null_count() > 0);
         with_type!(self.values, typed => {
             let table = typed.values();
-            let values: Vec<_> = codes.map(|code| table[code]).collect();
+            let values: Vec<_> = (0..rows).map(|row| table[code(row)]).collect();
             spelled_out(typed, values, nulls)
         }, _ => unreachable!("only the types of `of` are coded"))
     }
@@ -296,7 +297,8 @@ fn mark<C: Code>(codes: &[C], wanted: &Range<usize>, first_bit: usize, words: &m
 struct Distinct {
     values: Vec<u64>,
     values_max: usize,
-    /// By hash, then the next free: one more than the place in `values`, or 0.
+    /// By hash, then the next free: one more than the place in `values`, or 0. At most half of them are taken, so a value
+    /// that is not there is seen soon; and no more than that, so that they stay in the nearest cache.
     slots: Vec<u16>,
     last: Option<(u64, u16)>,
 }
@@ -304,9 +306,7 @@ struct Distinct {
 impl Distinct {
     /// `values_max` fits 16 bits.
     fn new(values_max: usize) -> Distinct {
-        // At most half full, so a value that is not there is seen soon.
-        let slots = (values_max * 2).next_power_of_two().max(2);
-        Distinct { values: Vec::new(), values_max, slots: vec![0; slots], last: None }
+        Distinct { values: Vec::new(), values_max, slots: vec![0; 64], last: None }
     }
 
     /// The place of the value; `None` if it would be one too many.
@@ -316,24 +316,44 @@ impl Distinct {
         {
             return Some(code);
         }
-        // Multiplied by an odd constant without a pattern, the high bits depend on all others.
-        let hash = bits.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-        let mut slot = hash as usize & (self.slots.len() - 1);
-        let code = loop {
-            match self.slots[slot].checked_sub(1) {
-                None if self.values.len() == self.values_max => return None,
-                None => {
-                    let code = self.values.len() as u16;
-                    self.values.push(bits);
-                    self.slots[slot] = code + 1;
-                    break code;
+        let code = match self.find(bits) {
+            Ok(code) => code,
+            Err(_) if self.values.len() == self.values_max => return None,
+            Err(slot) => {
+                let code = self.values.len() as u16;
+                self.values.push(bits);
+                self.slots[slot] = code + 1;
+                if self.values.len() * 2 > self.slots.len() {
+                    self.grow();
                 }
-                Some(code) if self.values[usize::from(code)] == bits => break code,
-                Some(_) => slot = (slot + 1) & (self.slots.len() - 1),
+                code
             }
         };
         self.last = Some((bits, code));
         Some(code)
+    }
+
+    /// The place of the value, or the slot that it would take.
+    fn find(&self, bits: u64) -> Result<u16, usize> {
+        // Multiplied by an odd constant without a pattern, the high bits depend on all others.
+        let hash = bits.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+        let mut slot = hash as usize & (self.slots.len() - 1);
+        loop {
+            match self.slots[slot].checked_sub(1) {
+                None => return Err(slot),
+                Some(code) if self.values[usize::from(code)] == bits => return Ok(code),
+                Some(_) => slot = (slot + 1) & (self.slots.len() - 1),
+            }
+        }
+    }
+
+    fn grow(&mut self) {
+        self.slots = vec![0; self.slots.len() * 2];
+        for code in 0..self.values.len() {
+            if let Err(slot) = self.find(self.values[code]) {
+                self.slots[slot] = code as u16 + 1;
+            }
+        }
     }
 }
 

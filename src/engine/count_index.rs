@@ -2,8 +2,9 @@
 //!
 //! For each parameter the codes of its distinct concentrations ([`super::coded`]), ascending, each with the number of rows
 //! up to it: a count is two searches by halving. Measurements are given to a tenth, so a zone of thousands of rows has some
-//! hundred of them. Where a parameter has too many (above one for [`ROWS_PER_VALUE_MIN`] rows), or the column has no codes,
-//! there are no counts, and the zone is scanned: so the index never takes more than 3 bytes a row.
+//! hundred of them. Where a zone has too many (above one for [`ROWS_PER_VALUE_MIN`] rows), those parameters go without that
+//! have too many themselves, and are scanned; so they are where the column has no codes. The index never takes more than 3
+//! bytes a row.
 
 use std::ops::Range;
 
@@ -12,9 +13,8 @@ use arrow::datatypes::ArrowNativeType;
 
 use super::zone_rows::{ColumnOfZone, ZoneRows};
 
-/// Fewer rows a distinct value than this are not worth an index; a few values always are.
+/// Fewer rows a distinct value than this are not worth an index.
 const ROWS_PER_VALUE_MIN: usize = 2;
-const VALUES_MIN: usize = 32;
 
 /// The counts of one zone.
 #[derive(Debug)]
@@ -41,12 +41,19 @@ struct Counts {
     rows_through: Box<[u32]>,
 }
 
+impl Counts {
+    fn pay(&self, rows: u32) -> bool {
+        self.codes.len() * ROWS_PER_VALUE_MIN <= rows as usize
+    }
+}
+
 impl CountIndex {
     /// The index of a zone, from a column of texts and one of numbers; `None` if the columns are not of the form for it.
     pub fn of(zone: &ZoneRows, texts: usize, numbers: usize) -> Option<CountIndex> {
         let ColumnOfZone::Coded(numbers, place) = zone.column(numbers) else { return None };
         let none = numbers.value_count();
         let mut rows_of_code = vec![0u32; none + 1];
+        let mut values = 0;
         let mut groups: Vec<Group> = Vec::new();
         let mut spans = spans_of_keys(zone, texts)?;
         spans.sort_unstable_by_key(|(key, span)| (*key, span.start));
@@ -64,9 +71,14 @@ impl CountIndex {
             }
             let rows = rows + rows_of_code[none];
             rows_of_code.fill(0);
-            let pays = codes.len() <= VALUES_MIN.max(rows as usize / ROWS_PER_VALUE_MIN);
-            let counts = pays.then(|| Counts { codes: codes.into(), rows_through: rows_through.into() });
+            values += codes.len();
+            let counts = Some(Counts { codes: codes.into(), rows_through: rows_through.into() });
             groups.push(Group { key: same_key[0].0, rows, counts });
+        }
+        if values * ROWS_PER_VALUE_MIN > zone.len() {
+            for group in &mut groups {
+                group.counts = group.counts.take().filter(|counts| counts.pay(group.rows));
+            }
         }
         Some(CountIndex { groups: groups.into_boxed_slice() })
     }

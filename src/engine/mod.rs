@@ -7,7 +7,8 @@
 //! - [`hop`] runs one `Scan`: this node's own partitions, and a branch for each next hop.
 //! - [`acceptance`] lets every zone into the answer once, whole, or says why not.
 //! - [`leaf`] is the only way to read observations: a DataFusion plan node on top of the three above.
-//! - [`session`] plans range queries and SQL over that leaf, and [`sql_gate`] says which SQL is let in.
+//! - [`session`] plans range queries and SQL over that leaf, [`sql_gate`] says which SQL is let in, and [`plan_cache`] keeps
+//!   plans for when they are asked for again.
 //!
 //! Invariant: a leaf that ends normally has accepted every zone of every partition that it was asked for, or its
 //! coverage names the ones that are pruned, not needed or missing.
@@ -26,6 +27,7 @@ pub mod leaf;
 pub mod message;
 pub mod meter;
 pub mod plain;
+pub mod plan_cache;
 pub mod predicate;
 pub mod reader;
 pub mod row_count;

@@ -34,6 +34,7 @@ use overlay_ingest::{PartitionId, observations};
 use super::filter::RangeFilter;
 use super::leaf::OverlayScanExec;
 use super::message::ScanPath;
+use super::plan_cache::{Asked, PlanCache};
 use super::reader::QueryContext;
 use super::short_plan::ShortPlanner;
 use super::sql_gate::{self, SqlRefused};
@@ -77,6 +78,7 @@ pub struct Engine {
     state: SessionState,
     task: Arc<TaskContext>,
     short: ShortPlanner,
+    plans: PlanCache,
 }
 
 /// A plan, ready to run.
@@ -102,7 +104,12 @@ impl Engine {
         let state = session_state(runtime, target_partitions);
         let task = Arc::new(TaskContext::from(&state));
         let short = ShortPlanner::new(table, &observations())?;
-        Ok(Engine { table: table.to_owned(), state, task, short })
+        Ok(Engine { table: table.to_owned(), state, task, short, plans: PlanCache::default() })
+    }
+
+    /// Plans of SQL that are kept for when they are asked for again.
+    pub fn plans_kept(&self) -> usize {
+        self.plans.len()
     }
 
     /// The functions that a predicate may name: those of every session.
@@ -169,20 +176,31 @@ impl Engine {
     ) -> Result<(Arc<dyn ExecutionPlan>, Arc<TaskContext>), PlanError> {
         let table = Arc::new(OverlayTable::try_new(Arc::clone(context))?);
         let session = self.session(Arc::clone(&table))?;
-        let logical = match (ask, statement) {
-            (Ask::Range(filter), _) => self.plan_range(context, table, filter)?,
-            (Ask::Sql(_), Some(statement)) => plan_sql(&session, statement).await?,
-            (Ask::Sql(_), None) => return Err(PlanError::Failed("a statement was not parsed".to_owned())),
+        let state = session.state();
+        let source = provider_as_source(Arc::clone(&table) as Arc<dyn TableProvider>);
+        let asked = match ask {
+            Ask::Sql(sql) => Some(Asked { sql: sql.clone(), limit }),
+            Ask::Range(_) => None,
         };
-        let logical = match (limit, &logical) {
-            // EXPLAIN has a plan of its own kind, which must stay the root.
-            (Some(limit), plan) if !matches!(plan, LogicalPlan::Explain(_)) => {
-                let fetch = usize::try_from(limit).unwrap_or(usize::MAX);
-                LogicalPlanBuilder::from(logical).limit(0, Some(fetch))?.build()?
+        let kept = asked.as_ref().and_then(|asked| self.plans.get(asked, &source));
+        let optimised = match kept {
+            Some(kept) => kept,
+            None => {
+                let logical = match (ask, statement) {
+                    (Ask::Range(filter), _) => self.plan_range(context, table, filter)?,
+                    (Ask::Sql(_), Some(statement)) => plan_sql(&session, statement).await?,
+                    (Ask::Sql(_), None) => return Err(PlanError::Failed("a statement was not parsed".to_owned())),
+                };
+                let logical = limited(logical, limit)?;
+                let optimised = state.optimize(&logical)?;
+                if let Some(asked) = asked {
+                    self.plans.keep(asked, &logical, &optimised, &context.hop.schema);
+                }
+                optimised
             }
-            _ => logical,
         };
-        let plan = session.state().create_physical_plan(&logical).await?;
+        // The session's own way would optimise it once more.
+        let plan = state.query_planner().create_physical_plan(&optimised, &state).await?;
         Ok((plan, session.task_ctx()))
     }
 
@@ -243,7 +261,19 @@ async fn plan_sql(session: &SessionContext, statement: Statement) -> Result<Logi
     let logical = session.state().statement_to_plan(statement).await?;
     SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false).verify_plan(&logical)?;
     sql_gate::check_plan(&logical)?;
-    Ok(session.state().optimize(&logical)?)
+    Ok(logical)
+}
+
+/// The plan with no more rows than the limit.
+fn limited(logical: LogicalPlan, limit: Option<u64>) -> Result<LogicalPlan> {
+    match (limit, &logical) {
+        // EXPLAIN has a plan of its own kind, which must stay the root.
+        (Some(limit), plan) if !matches!(plan, LogicalPlan::Explain(_)) => {
+            let fetch = usize::try_from(limit).unwrap_or(usize::MAX);
+            LogicalPlanBuilder::from(logical).limit(0, Some(fetch))?.build()
+        }
+        _ => Ok(logical),
+    }
 }
 
 fn column_names(schema: &SchemaRef) -> String {

@@ -178,9 +178,10 @@ impl Store {
         self.held().keys().copied().collect()
     }
 
-    /// Of those, how many lie in their files.
-    pub fn on_disk(&self) -> usize {
-        self.held().values().filter(|stored| matches!(stored, Stored::OnDisk(_))).count()
+    /// Of those, the ones that lie in their files.
+    pub fn ids_on_disk(&self) -> Vec<PartitionId> {
+        let held = self.held();
+        held.iter().filter(|(_, stored)| matches!(stored, Stored::OnDisk(_))).map(|(id, _)| *id).collect()
     }
 
     /// Rows held in all.

@@ -13,11 +13,9 @@ use std::cell::OnceCell;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
-use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, UInt32Array, downcast_dictionary_array,
-};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, UInt32Array, downcast_dictionary_array};
 use arrow::buffer::BooleanBuffer;
-use arrow::compute::{FilterBuilder, FilterPredicate, take};
+use arrow::compute::take;
 use arrow::datatypes::{DataType, Float64Type, SchemaRef};
 use arrow::error::ArrowError;
 
@@ -194,31 +192,29 @@ struct Picked<'a> {
     /// Which rows; `None`: all.
     mask: Option<&'a BooleanBuffer>,
     /// Their places in the partition, if not all leave.
-    places: OnceCell<Vec<u32>>,
+    places: OnceCell<UInt32Array>,
     runs: OnceCell<UInt32Array>,
-    filter: OnceCell<FilterPredicate>,
 }
 
 impl<'a> Picked<'a> {
     fn new(zone: &'a ZoneRows, kept: Option<&'a BooleanBuffer>) -> Picked<'a> {
         let count = kept.map_or(zone.rows, BooleanBuffer::count_set_bits);
         let mask = kept.filter(|_| count < zone.rows);
-        Picked { zone, count, mask, places: OnceCell::new(), runs: OnceCell::new(), filter: OnceCell::new() }
+        Picked { zone, count, mask, places: OnceCell::new(), runs: OnceCell::new() }
     }
 
     fn column(&self, column: &Column, plain: bool) -> Result<ArrayRef, ArrowError> {
         let zone = self.zone;
         match column {
             Column::ByRow(values) => {
-                let rows = values.slice(zone.start, zone.rows);
                 let rows = match self.mask {
-                    Some(mask) => self.filter.get_or_init(|| filter(mask)).filter(&rows)?,
-                    None => rows,
+                    Some(mask) => take(values, self.places(mask), None)?,
+                    None => values.slice(zone.start, zone.rows),
                 };
                 if plain { plain_column(&rows) } else { Ok(rows) }
             }
             Column::Coded(coded) => Ok(match self.mask {
-                Some(mask) => coded.take(self.places(mask)),
+                Some(mask) => coded.take(self.places(mask).values()),
                 None => coded.slice(zone.start..zone.start + zone.rows),
             }),
             Column::ByRun { values, plain: spelled_out } => {
@@ -238,11 +234,11 @@ impl<'a> Picked<'a> {
         }
     }
 
-    fn places(&self, mask: &BooleanBuffer) -> &[u32] {
+    fn places(&self, mask: &BooleanBuffer) -> &UInt32Array {
         self.places.get_or_init(|| {
             let mut places = Vec::with_capacity(self.count);
             places.extend(mask.set_indices().map(|place| (self.zone.start + place) as u32));
-            places
+            UInt32Array::from(places)
         })
     }
 
@@ -253,7 +249,7 @@ impl<'a> Picked<'a> {
         match self.mask {
             None => numbered.for_each(|(run, rows)| runs.extend(std::iter::repeat_n(run, rows.len()))),
             Some(mask) => {
-                let mut places = self.places(mask).iter().peekable();
+                let mut places = self.places(mask).values().iter().peekable();
                 for (run, rows) in numbered {
                     let end = (self.zone.start + rows.end) as u32;
                     while places.next_if(|place| **place < end).is_some() {
@@ -264,10 +260,6 @@ impl<'a> Picked<'a> {
         }
         UInt32Array::from(runs)
     }
-}
-
-fn filter(mask: &BooleanBuffer) -> FilterPredicate {
-    FilterBuilder::new(&BooleanArray::new(mask.clone(), None)).optimize().build()
 }
 
 /// The batch by run and in codes, as far as it has the columns for it, its runs are long enough and its values few.

@@ -39,6 +39,7 @@ fn says(node: &str, known: &str) -> Announcement {
         known_digest: known_digest(&known),
         known: Some(Arc::new(known)),
         holds,
+        on_disk: Arc::default(),
         load: Load::default(),
         placement: None,
     }

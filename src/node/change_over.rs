@@ -81,7 +81,7 @@ impl ChangeOver {
         // Decoding needs several times the memory that stays.
         os::give_back_memory();
         self.data.take_over(newer);
-        self.membership.set_known(self.data.known(), self.store.ids());
+        self.membership.set_known(self.data.known(), &self.store);
         tracing::info!(replaced = count, "the data set was ingested again");
         Ok(true)
     }
@@ -120,7 +120,7 @@ impl ChangeOver {
         }
         if gave_up {
             os::give_back_memory();
-            self.membership.set_known(self.data.known(), self.store.ids());
+            self.membership.set_known(self.data.known(), &self.store);
         }
     }
 

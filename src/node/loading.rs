@@ -91,7 +91,7 @@ async fn load_missing(
     let (node_state, _) = membership.node_state();
     if missing.is_empty() {
         if matches!(node_state, NodeState::Waiting | NodeState::Loading) {
-            membership.set_held(store.ids(), NodeState::Ready);
+            membership.set_held(store, NodeState::Ready);
         }
         return Ok(());
     }
@@ -99,7 +99,7 @@ async fn load_missing(
     if data.source() == DataSource::Csv {
         check_size(max, data, wanted)?;
     }
-    membership.set_held(store.ids(), NodeState::Loading);
+    membership.set_held(store, NodeState::Loading);
     let (store_of_task, view) = (Arc::clone(store), data.view());
     let filled = tokio::task::spawn_blocking(move || fill(&store_of_task, &view, &missing, max));
     let filled = filled.await.map_err(|error| LoadError::Interrupted(error.to_string()))??;
@@ -112,10 +112,10 @@ async fn load_missing(
     // Decoding needs several times the memory that stays.
     os::give_back_memory();
     membership.count(&filled.counted);
-    membership.set_held(store.ids(), NodeState::Ready);
+    membership.set_held(store, NodeState::Ready);
     tracing::info!(
         partitions = store.ids().len(),
-        on_disk = store.on_disk(),
+        on_disk = store.ids_on_disk().len(),
         rows = store.rows(),
         bytes = store.memory_bytes(),
         "ready"
@@ -224,6 +224,6 @@ fn give_up(membership: &Membership, store: &Store, placement: &Placement, wanted
     }
     if gave_up {
         os::give_back_memory();
-        membership.set_held(store.ids(), NodeState::Ready);
+        membership.set_held(store, NodeState::Ready);
     }
 }

@@ -18,6 +18,7 @@ use super::state_dir::StateDir;
 use crate::config::Config;
 use crate::engine::executor::Clock;
 use crate::engine::message::NodeInstance;
+use crate::engine::store::Store;
 use crate::failure::{Failure, FailureKind};
 use crate::leader::manifest::{Expected, Manifest, StoredManifest};
 use crate::routing::adoption::{Heard, SILENCE};
@@ -67,6 +68,7 @@ struct State {
     known: Arc<Vec<KnownPartition>>,
     known_digest: u64,
     holds: Arc<Vec<PartitionId>>,
+    on_disk: Arc<Vec<PartitionId>>,
     load: Load,
     live: LiveLoads,
     neighbors: BTreeMap<NodeId, Neighbor>,
@@ -104,6 +106,7 @@ impl Membership {
             known_digest: if holds_data { known_digest(&known) } else { UNLISTED },
             known,
             holds: Arc::new(Vec::new()),
+            on_disk: Arc::new(Vec::new()),
             load: Load::default(),
             live: LiveLoads::default(),
             neighbors: neighbors.into_iter().map(|id| (id, Neighbor::default())).collect(),
@@ -194,6 +197,7 @@ impl Membership {
                 known_digest: state.known_digest,
                 known: (state.known_digest != UNLISTED).then(|| Arc::clone(&state.known)),
                 holds: Arc::clone(&state.holds),
+                on_disk: Arc::clone(&state.on_disk),
                 load: state.load,
                 placement: if self.is_leader() { state.placement.clone() } else { None },
             };
@@ -374,11 +378,12 @@ impl Membership {
         state.known_digest = known_digest(&state.known);
     }
 
-    /// This node holds these partitions from now on.
-    pub fn set_held(&self, holds: Vec<PartitionId>, node_state: NodeState) {
+    /// This node holds what is in the store from now on.
+    pub fn set_held(&self, store: &Store, node_state: NodeState) {
         {
             let mut state = self.lock();
-            state.holds = Arc::new(holds);
+            state.holds = Arc::new(store.ids());
+            state.on_disk = Arc::new(store.ids_on_disk());
             if state.node_state != NodeState::Draining {
                 state.node_state = node_state;
             }
@@ -386,13 +391,14 @@ impl Membership {
         self.announce_self();
     }
 
-    /// This node has the files of these partitions from now on, and holds these: said in one announcement.
-    pub fn set_known(&self, known: Arc<Vec<KnownPartition>>, holds: Vec<PartitionId>) {
+    /// This node has the files of these partitions from now on, and holds what is in the store: said in one announcement.
+    pub fn set_known(&self, known: Arc<Vec<KnownPartition>>, store: &Store) {
         {
             let mut state = self.lock();
             state.known_digest = known_digest(&known);
             state.known = known;
-            state.holds = Arc::new(holds);
+            state.holds = Arc::new(store.ids());
+            state.on_disk = Arc::new(store.ids_on_disk());
         }
         self.announce_self();
     }

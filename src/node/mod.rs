@@ -110,7 +110,9 @@ impl NodeError {
                 source.hint().map(str::to_owned)
             }
             NodeError::Load(loading::LoadError::TooLarge { .. }) => {
-                Some("raise limits.data_bytes_max, or let more nodes hold the team's dates".to_owned())
+                let hint =
+                    "run overlay-ingest: what does not fit is then read from its cache; or raise limits.data_bytes_max";
+                Some(hint.to_owned())
             }
             NodeError::Listen { id, .. } => {
                 Some(format!("{id} or another program uses that port; see `overlay status`, or change the port"))

@@ -74,6 +74,8 @@ pub struct PartitionStatus {
     pub last_holders: Vec<NodeId>,
     /// Where it should be.
     pub placed: Vec<NodeId>,
+    /// Holders that had no memory left for it and read it from disk for every scan.
+    pub on_disk: Vec<NodeId>,
 }
 
 /// How it stands with one team at the Leader, or with the queries that name none.

@@ -69,6 +69,10 @@ pub fn node_status(queries: &Queries) -> NodeStatus {
                 rows: entry.known.stats.as_ref().map(|stats| stats.rows),
                 csv_bytes: entry.known.csv_bytes,
                 last_holders: if holders.is_empty() { membership.last_holders(&id) } else { Vec::new() },
+                on_disk: membership.with_announcements(|said| {
+                    let reads = |node: &NodeId| said.get(node).is_some_and(|said| said.on_disk.contains(&id));
+                    holders.iter().filter(|node| reads(node)).cloned().collect()
+                }),
                 holders,
                 placed: placement
                     .as_ref()

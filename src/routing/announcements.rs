@@ -71,6 +71,8 @@ pub struct Announcement {
     pub known: Option<Arc<Vec<KnownPartition>>>,
     /// What it can scan right now, by id.
     pub holds: Arc<Vec<PartitionId>>,
+    /// Those of them that it reads from disk for every scan; for people to see.
+    pub on_disk: Arc<Vec<PartitionId>>,
     pub load: Load,
     /// Where partitions should be; only the Leader says so.
     pub placement: Option<Arc<Placement>>,

@@ -19,6 +19,7 @@ fn full(origin: &str, incarnation: u64, sequence: u64, known: Arc<Vec<KnownParti
         known_digest: known_digest(&known),
         known: Some(known),
         holds: Arc::default(),
+        on_disk: Arc::default(),
         load: Load::default(),
         placement: None,
     }

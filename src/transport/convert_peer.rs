@@ -265,6 +265,7 @@ pub(super) fn announcement_to_wire(announcement: &Announcement) -> wire::Announc
                 .collect(),
         }),
         holds: announcement.holds.iter().map(partition_ref).collect(),
+        on_disk: announcement.on_disk.iter().map(partition_ref).collect(),
         load: Some(load_to_wire(announcement.load)),
         placement: announcement.placement.as_ref().map(|placement| placement_to_wire(placement)),
     }
@@ -321,6 +322,7 @@ pub(super) fn announcement_from_wire(announcement: wire::Announcement) -> Result
         known_digest: announcement.known_digest,
         known,
         holds: Arc::new(partition_ids(announcement.holds)?),
+        on_disk: Arc::new(partition_ids(announcement.on_disk)?),
         load,
         placement: announcement.placement.map(placement_from_wire).transpose()?.map(Arc::new),
     })

@@ -52,6 +52,7 @@ pub(super) fn node_status_to_wire(status: NodeStatus) -> wire::NodeStatus {
                 csv_bytes: partition.csv_bytes,
                 holders: names(&partition.holders),
                 last_holders: names(&partition.last_holders),
+                on_disk: names(&partition.on_disk),
                 placed: names(&partition.placed),
             })
             .collect(),
@@ -111,6 +112,7 @@ pub(super) fn node_status_from_wire(status: wire::NodeStatus) -> Result<NodeStat
                 csv_bytes: partition.csv_bytes,
                 holders: nodes(partition.holders),
                 last_holders: nodes(partition.last_holders),
+                on_disk: nodes(partition.on_disk),
                 placed: nodes(partition.placed),
             })
             .collect(),

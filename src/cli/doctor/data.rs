@@ -110,9 +110,11 @@ fn memory(config: &Config, team: &Team, dates: &LocalDates) -> Finding {
         bytes(max)
     );
     let hint = "raise limits.data_bytes_max, or let more nodes hold the team's dates";
+    let reads = dates.source != DataSource::Csv;
     match dates.memory_bytes {
         all if all <= max => Finding::ok(text),
         all if all / members <= max => Finding::warning(format!("{text}: too little for one alone"), hint),
+        _ if reads => Finding::warning(format!("{text}: the rest is read from disk by every scan"), hint),
         _ => Finding::problem(format!("{text}: too little"), hint),
     }
 }
