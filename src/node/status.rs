@@ -143,6 +143,9 @@ pub struct Metrics {
     pub turns_given: u64,
     /// Work that waits for one: zones, plans, chunks.
     pub turns_waiting: u64,
+    /// Queries, parts of their plans, and messages to clients that are being computed. A query that was cancelled gives
+    /// its permit back at once; here it counts until its task has heard of it.
+    pub plan_tasks: u64,
     /// Of the process since its start; `None` where its system does not tell.
     pub cpu_ms: Option<u64>,
     /// Resident; `None` where its system does not tell.

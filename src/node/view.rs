@@ -162,6 +162,7 @@ pub fn metrics(
         result_bytes_reserved: queries.room.reserved_bytes(),
         turns_given: turns_given as u64,
         turns_waiting: turns_waiting as u64,
+        plan_tasks: queries.cpu.metrics().num_alive_tasks() as u64,
         cpu_ms: os::cpu_time(pid).map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
         memory_bytes: os::resident_bytes(pid),
         rows_per_s,

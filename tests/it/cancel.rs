@@ -75,7 +75,7 @@ async fn ask_and_end(client: Client, seed: u64) -> &'static str {
     way
 }
 
-fn left(metrics: &Metrics) -> [(&'static str, u64); 10] {
+fn left(metrics: &Metrics) -> [(&'static str, u64); 11] {
     [
         ("permits", u64::from(metrics.active_requests)),
         ("queue", u64::from(metrics.queue_size)),
@@ -83,6 +83,7 @@ fn left(metrics: &Metrics) -> [(&'static str, u64); 10] {
         ("bytes in memory", metrics.result_bytes),
         ("bytes on disk", metrics.result_disk_bytes),
         ("bytes reserved", metrics.result_bytes_reserved),
+        ("tasks", metrics.plan_tasks),
         ("turns given", metrics.turns_given),
         ("turns waiting", metrics.turns_waiting),
         ("scans", metrics.scans_running),

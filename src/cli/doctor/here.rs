@@ -140,7 +140,10 @@ fn judge_space(text: &str, space: DiskSpace) -> Finding {
     let text = format!("{text}; {} of {} are free", bytes(space.free), bytes(space.total));
     match space.free {
         ..FREE_MIN => Finding::problem(text, "make room: nodes cannot keep their state on a full disk"),
-        FREE_MIN..FREE_LOW => Finding::warning(text, "make room soon: state and logs of a node take up to 100 MiB"),
+        FREE_MIN..FREE_LOW => Finding::warning(
+            text,
+            "make room soon: a node's state and logs take up to 100 MiB, the Leader's results result_disk_bytes_max",
+        ),
         _ => Finding::ok(text),
     }
 }
