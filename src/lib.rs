@@ -14,9 +14,10 @@
 //!    judged unparsed and offers it to [`leader::admission`], which queues it, starts it, or sheds it.
 //! 2. Its task pins the [`leader::manifest`] and plans with [`engine::session`]: a range query is a small logical plan,
 //!    SQL passes [`engine::sql_gate`] first. Both end in leaves, [`engine::leaf`], with what could be pruned left out; what
-//!    is asked most gets there by [`engine::short_plan`].
+//!    is asked most gets there by [`engine::short_plan`], and SQL that was asked before by [`engine::plan_cache`].
 //! 3. A leaf's [`engine::reader`] makes an assignment ([`routing::assignment`]) and runs it on this node's
-//!    [`engine::hop`]: own partitions from the [`engine::store`], the others by `Scan` to the next hop, which does the same.
+//!    [`engine::hop`]: own partitions from the [`engine::store`], in memory or on disk, the others by `Scan` to the next hop,
+//!    which does the same.
 //!    Zones are decided by their bounds, counted from an index, compared, or left to DataFusion ([`engine::scan`]).
 //! 4. Zones come back, each once ([`engine::acceptance`]); what is missing is asked for again, from another holder or over
 //!    another path; what stays missing is a failure, or with `allow_partial` a named gap.

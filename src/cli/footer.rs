@@ -75,7 +75,8 @@ pub fn render_work(footer: &Footer, reading: Option<&Reading>) -> String {
     ];
     if let Some(reading) = reading {
         let first = reading.first.unwrap_or(reading.all);
-        stages.extend([("here: until the first rows", Duration::ZERO, first), ("here: until all", first, reading.all)]);
+        stages
+            .extend([("here: to the first rows", Duration::ZERO, first), ("here: the other rows", first, reading.all)]);
     }
     let whole = stages.iter().map(|(_, _, end)| *end).max().unwrap_or_default();
     let mut table = TextTable::new(&["stage", ">time", ""]);

@@ -335,9 +335,10 @@ impl Distinct {
 
     /// The place of the value, or the slot that it would take.
     fn find(&self, bits: u64) -> Result<u16, usize> {
-        // Multiplied by an odd constant without a pattern, the high bits depend on all others.
-        let hash = bits.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-        let mut slot = hash as usize & (self.slots.len() - 1);
+        // Multiplied by an odd constant without a pattern, the highest bits depend on all others. They alone: whole numbers
+        // as floats differ in high bits only, and a product's low bits know nothing of those.
+        let hash = bits.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mut slot = (hash >> (u64::BITS - self.slots.len().trailing_zeros())) as usize;
         loop {
             match self.slots[slot].checked_sub(1) {
                 None => return Err(slot),

@@ -53,8 +53,9 @@ impl ZoneMap {
 fn bounds_of(zones: &[RecordBatch], column: usize) -> Option<ColumnBounds> {
     let mut mins = Vec::with_capacity(zones.len());
     let mut maxs = Vec::with_capacity(zones.len());
+    let ascending = is_ascending(zones, column);
     for zone in zones {
-        let (low, high) = range_of(zone, column)?;
+        let (low, high) = range_of(zone, column, ascending)?;
         mins.push(low);
         maxs.push(high);
     }
@@ -66,8 +67,18 @@ fn bounds_of(zones: &[RecordBatch], column: usize) -> Option<ColumnBounds> {
     })
 }
 
+/// Whether the zones share one dictionary with its texts in ascending order, as ingest makes them: then the order of keys
+/// is that of texts, and no text has to be compared for each zone.
+fn is_ascending(zones: &[RecordBatch], column: usize) -> bool {
+    let mut dictionaries = zones.iter().map(|zone| Some(zone.column(column).as_any_dictionary_opt()?.values()));
+    let Some(Some(first)) = dictionaries.next() else { return false };
+    let Some(texts) = first.as_string_opt::<i32>() else { return false };
+    let shared = dictionaries.all(|other| other.is_some_and(|other| Arc::ptr_eq(first, other)));
+    shared && texts.null_count() == 0 && (1..texts.len()).all(|key| texts.value(key - 1) <= texts.value(key))
+}
+
 /// The least and greatest value of a column, null if there is none; `None` for a type that is not looked at.
-fn range_of(batch: &RecordBatch, column: usize) -> Option<(ScalarValue, ScalarValue)> {
+fn range_of(batch: &RecordBatch, column: usize, ascending: bool) -> Option<(ScalarValue, ScalarValue)> {
     let array = batch.column(column);
     Some(match array.data_type() {
         DataType::Float64 => {
@@ -94,9 +105,14 @@ fn range_of(batch: &RecordBatch, column: usize) -> Option<(ScalarValue, ScalarVa
             for key in array.keys().iter().flatten() {
                 used[key as usize] = true;
             }
-            let used = || used.iter().enumerate().filter(|(_, used)| **used).map(|(key, _)| values.value(key));
             let of = |value: Option<&str>| ScalarValue::Utf8(value.map(str::to_owned));
-            (of(used().min()), of(used().max()))
+            if ascending {
+                let text = |key: Option<usize>| of(key.map(|key| values.value(key)));
+                (text(used.iter().position(|used| *used)), text(used.iter().rposition(|used| *used)))
+            } else {
+                let used = || used.iter().enumerate().filter(|(_, used)| **used).map(|(key, _)| values.value(key));
+                (of(used().min()), of(used().max()))
+            }
         }
         _ => return None,
     })

@@ -269,20 +269,29 @@ fn compact(batch: &RecordBatch) -> Result<Kept, ArrowError> {
         true => Vec::new(),
         false => run_starts.values().iter().skip(1).copied().chain([batch.num_rows() as u32]).collect(),
     };
-    // A decoder's buffers may be twice as large as what is in them; these stay for as long as the partition is held.
     let every_row = OnceCell::new();
     let every_row = || every_row.get_or_init(|| UInt32Array::from_iter_values(0..batch.num_rows() as u32));
     let columns = batch.columns().iter().enumerate().map(|(place, column)| {
         if places.contains(&place) {
-            return Ok(Column::ByRun { values: take(column, &run_starts, None)?, plain: OnceLock::new() });
+            return Ok(Column::ByRun { values: copied(column, &run_starts)?, plain: OnceLock::new() });
         }
         Ok(match Coded::of(column) {
             Some(coded) => Column::Coded(coded),
-            None => Column::ByRow(take(column, every_row(), None)?),
+            None => Column::ByRow(copied(column, every_row())?),
         })
     });
     let columns = columns.collect::<Result<Vec<_>, ArrowError>>()?;
     Ok(Kept { schema: batch.schema(), columns, run_ends })
+}
+
+/// These rows of a column, in memory of their own, with their dictionary. A decoder's buffers may be twice as large as what
+/// is in them, and these stay for as long as the partition is held.
+fn copied(column: &ArrayRef, rows: &UInt32Array) -> Result<ArrayRef, ArrowError> {
+    let taken = take(column, rows, None)?;
+    let Some(dictionary) = taken.as_any_dictionary_opt() else { return Ok(taken) };
+    let values = dictionary.values();
+    let values = take(values, &UInt32Array::from_iter_values(0..values.len() as u32), None)?;
+    Ok(dictionary.with_values(values))
 }
 
 /// The columns that are kept by run, and the first row of each run; `None` if it does not pay.

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use overlay_ingest::{PartitionId, PartitionStats};
@@ -137,9 +138,10 @@ pub(super) struct Filled {
 pub(super) fn fill(store: &Store, view: &View, ids: &[PartitionId], bytes_max: u64) -> Result<Filled, LoadError> {
     use overlay_ingest::Error;
     use rayon::prelude::*;
-    // Threads that end with the loading: what they held for the decoder goes with them.
-    let pool = rayon::ThreadPoolBuilder::new().thread_name(|n| format!("load-{n}")).build();
-    let pool = pool.map_err(|error| LoadError::Interrupted(error.to_string()))?;
+    // Threads that end with the loading: what they held for the decoder goes with them. What stays is allocated by threads
+    // of its own: between blocks that stay, the decoder's could not be given back.
+    let mut threads = Vec::new();
+    let (decoding, keeping) = (pool("load", &mut threads)?, pool("keep", &mut threads)?);
     let room = AtomicU64::new(bytes_max.saturating_sub(store.memory_bytes()));
     let load = |id: &PartitionId| {
         let on_disk = view.on_disk(id);
@@ -156,7 +158,7 @@ pub(super) fn fill(store: &Store, view: &View, ids: &[PartitionId], bytes_max: u
             Err(Error::FilesChanged { .. }) => return Ok(Some((*id, None))),
             Err(error) => return Err(error),
         };
-        let held = HeldPartition::new(&partition);
+        let held = keeping.install(|| HeldPartition::new(&partition));
         let taken = room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |room| room.checked_sub(held.memory_bytes));
         match on_disk {
             Some(on_disk) if taken.is_err() => {
@@ -167,10 +169,15 @@ pub(super) fn fill(store: &Store, view: &View, ids: &[PartitionId], bytes_max: u
         }
         Ok(Some((*id, Some(partition.stats))))
     };
-    let loaded = pool.install(|| {
+    let loaded = decoding.install(|| {
         let loaded = ids.par_iter().filter_map(|id| load(id).transpose());
         loaded.collect::<Result<Vec<_>, Error>>()
     });
+    drop((decoding, keeping));
+    // The memory of a thread is free only once it has ended.
+    for thread in threads {
+        thread.join().map_err(|_| LoadError::Interrupted("a thread panicked".to_owned()))?;
+    }
     let mut filled = Filled::default();
     for (id, stats) in loaded? {
         match stats {
@@ -181,6 +188,16 @@ pub(super) fn fill(store: &Store, view: &View, ids: &[PartitionId], bytes_max: u
         }
     }
     Ok(filled)
+}
+
+/// A pool whose threads can be waited for: they end some time after the pool is dropped.
+fn pool(name: &str, threads: &mut Vec<JoinHandle<()>>) -> Result<rayon::ThreadPool, LoadError> {
+    let builder = rayon::ThreadPoolBuilder::new().spawn_handler(|thread| {
+        let named = std::thread::Builder::new().name(format!("{name}-{}", thread.index()));
+        threads.push(named.spawn(|| thread.run())?);
+        Ok(())
+    });
+    builder.build().map_err(|error| LoadError::Interrupted(error.to_string()))
 }
 
 /// Bytes of a row in memory at most: 5 columns of 8 bytes, 6 dictionary keys of 4, and 3 bytes of small integers. Where a

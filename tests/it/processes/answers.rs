@@ -6,7 +6,7 @@ use std::process::Stdio;
 use arrow::array::RecordBatch;
 use arrow::ipc::reader::StreamReader;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::csv_text::{self, CONCENTRATION, FULL_AQS_ID, HEADER, PARAMETER, UTC, assert_same, concentration};
 use crate::program::Place;
@@ -42,6 +42,24 @@ const CASES: &[(&[&str], Wanted)] = &[
 ];
 
 const DIRECT: [&str; 2] = ["--format", "csv"];
+
+#[test]
+fn days_without_room_in_memory_are_answered_from_disk() {
+    let place = Place::with_data_and("one_host.json", |config| config["limits"]["data_bytes_max"] = json!(100_000));
+    let up = place.up(&[]);
+    for (question, wanted) in CASES {
+        let arguments = [&["query"], *question, &DIRECT].concat();
+        let answer = csv_text::answer(&place.check(&arguments, 0, &[]));
+        assert_same(&answer, &csv_text::select(&place.data_set(), wanted), &arguments.join(" "));
+    }
+    let status = place.check(&["status"], 0, &[]);
+    assert!(status.contains("of its partitions from disk: limits.data_bytes_max is full"), "{status}");
+    let partitions = place.check(&["partitions"], 0, &[]);
+    let on_disk = partitions.lines().filter(|line| line.contains(" (disk)")).count();
+    // The header is none of them.
+    assert!((1..partitions.lines().count() - 1).contains(&on_disk), "{partitions}");
+    up.terminate().check(0, &[]);
+}
 
 #[test]
 fn ranges_are_answered_as_the_files_say_and_locally_the_same() {

@@ -228,10 +228,14 @@ fn what_does_not_fit_or_cannot_be_written_is_found() {
         1,
         &[
             (
-                "problem",
-                "green: about … of memory for its days here, shared by 2; data_bytes_max is 1000 B a node: too little",
+                "warning",
+                "green: about … of memory for its days here, shared by 2; data_bytes_max is 1000 B a node: the rest is read",
             ),
             ("problem", "state_dir overlay.json/state cannot be written to"),
         ],
     );
+    // Without a cache there is nothing to read the rest from.
+    fs::remove_dir_all(place.path("cache")).unwrap();
+    let words = "green: about … of memory for its days here, shared by 2; data_bytes_max is 1000 B a node: too little";
+    check(&place, 1, &[("problem", words)]);
 }
