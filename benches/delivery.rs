@@ -7,7 +7,7 @@ use std::time::Duration;
 use criterion::{BenchmarkId, Criterion, Throughput};
 use overlay::delivery::chunking;
 use overlay::delivery::encoding::ENCODINGS;
-use overlay::delivery::encoding::zone::{decode_batch, encode_batch};
+use overlay::delivery::encoding::packed::{Packed, RowsByRun};
 use overlay::delivery::result::{ChunkingParams, ResultBuffer};
 use overlay::delivery::{Chunk, ChunkState};
 
@@ -44,7 +44,7 @@ pub fn bench(criterion: &mut Criterion) {
         group.finish();
 
         let mut group = criterion.benchmark_group("encoding");
-        let chunk = Chunk { index: 0, pieces: vec![zone.clone()], ipc: None, is_last: true };
+        let chunk = Chunk { index: 0, pieces: vec![zone.clone().into()], is_last: true };
         for line in ENCODINGS {
             let encoding = (line.make)();
             let (bytes, metas) = encoding.message(std::slice::from_ref(&chunk), &zone.schema()).expect("it is encoded");
@@ -56,13 +56,15 @@ pub fn bench(criterion: &mut Criterion) {
                 bencher.iter(|| encoding.decode(&bytes, &metas, &zone.schema()).expect("it is decoded"));
             });
         }
-        let bytes = encode_batch(zone).expect("it is encoded");
+        let bytes: bytes::Bytes = RowsByRun::of_batch(zone).pack().expect("it is packed").into();
         group.throughput(Throughput::Bytes(bytes.len() as u64));
         group.bench_function(BenchmarkId::new("zone write", data.name), |bencher| {
-            bencher.iter(|| encode_batch(zone).expect("it is encoded"));
+            bencher.iter(|| RowsByRun::of_batch(zone).pack().expect("it is packed"));
         });
         group.bench_function(BenchmarkId::new("zone read", data.name), |bencher| {
-            bencher.iter(|| decode_batch(&bytes).expect("it is decoded"));
+            bencher.iter(|| {
+                Packed::open(bytes.clone(), &zone.schema()).and_then(|block| block.to_batch()).expect("a block")
+            });
         });
         group.finish();
     }

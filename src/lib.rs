@@ -19,7 +19,8 @@
 //!    [`engine::hop`]: own partitions from the [`engine::store`], in memory or on disk, the others by `Scan` to the next hop,
 //!    which does the same.
 //!    Zones are decided by their bounds, counted from an index, compared, or left to DataFusion ([`engine::scan`]).
-//! 4. Zones come back, each once ([`engine::acceptance`]); what is missing is asked for again, from another holder or over
+//! 4. Zones come back packed ([`delivery::encoding::packed`]), several in one block, and stay so unless somebody looks at
+//!    rows; each is taken once ([`engine::acceptance`]); what is missing is asked for again, from another holder or over
 //!    another path; what stays missing is a failure, or with `allow_partial` a named gap.
 //! 5. Rows go into the [`delivery::store`], beyond its memory onto disk ([`delivery::spool`]), and leave it as chunks
 //!    ([`delivery::chunking`], [`delivery::encoding`]).

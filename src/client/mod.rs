@@ -16,7 +16,7 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 
 use crate::delivery::QueryId;
-use crate::delivery::encoding::zone::decode_schema;
+use crate::delivery::encoding::schema::decode_schema;
 use crate::delivery::encoding::{self, Encoding, checksum};
 use crate::failure::{Failure, FailureKind};
 use crate::leader::answer::{ChunkMessage, Footer, QuerySpec};

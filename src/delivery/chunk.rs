@@ -2,9 +2,6 @@
 
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
-use bytes::Bytes;
-
 use super::spool::{NotLoaded, Spooled};
 use super::{Arrived, Gone};
 
@@ -14,9 +11,7 @@ pub struct Chunk {
     /// From 0, without gaps.
     pub index: u64,
     /// Its rows in order, in one or more pieces; no piece if it has no rows.
-    pub pieces: Vec<RecordBatch>,
-    /// The same rows as an Arrow IPC stream of their own, where they came so.
-    pub ipc: Option<Bytes>,
+    pub pieces: Vec<Arrived>,
     /// No chunk follows this one.
     pub is_last: bool,
 }
@@ -24,7 +19,7 @@ pub struct Chunk {
 impl Chunk {
     /// How many rows it has.
     pub fn rows(&self) -> usize {
-        self.pieces.iter().map(RecordBatch::num_rows).sum()
+        self.pieces.iter().map(Arrived::rows).sum()
     }
 }
 
@@ -42,7 +37,7 @@ pub struct Cut {
 /// Some of the rows of one batch, in memory or on disk.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Piece {
-    /// In memory. With the bytes they came in, if they are the whole batch.
+    /// In memory.
     Here(Arrived),
     /// On disk: so many rows from this one of the batch on.
     Spooled {
@@ -59,7 +54,7 @@ impl Cut {
     /// How many rows it has.
     pub fn rows(&self) -> usize {
         let rows = |piece: &Piece| match piece {
-            Piece::Here(arrived) => arrived.batch.num_rows(),
+            Piece::Here(arrived) => arrived.rows(),
             Piece::Spooled { rows, .. } => *rows,
         };
         self.pieces.iter().map(rows).sum()
@@ -79,12 +74,7 @@ impl Cut {
                 Piece::Spooled { batch, offset, rows } => last.load(&batch)?.slice(offset, rows),
             });
         }
-        let ipc = match pieces.as_slice() {
-            [whole] => whole.ipc.clone(),
-            _ => None,
-        };
-        let pieces = pieces.into_iter().map(|piece| piece.batch).collect();
-        Ok(Chunk { index: self.index, pieces, ipc, is_last: self.is_last })
+        Ok(Chunk { index: self.index, pieces, is_last: self.is_last })
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a batch costs in memory.
 //!
-//! A batch is often a slice whose parent it shares with others, so what arrow reports for its buffers would count the
+//! Rows that came packed and stay so cost their block. A batch is often a slice whose parent it shares with others, so what arrow reports for its buffers would count the
 //! same bytes many times. Counted here are the bytes of the batch's own rows, plus its dictionaries, which the caller
 //! counts once however many batches point to them. Invariant: the cost of a batch is the same whenever it is asked.
 
@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::DataType;
+
+use super::Arrived;
 
 /// Bookkeeping per column of a batch: the array's own structure and its reference counts, rounded up.
 const COLUMN_BYTES: u64 = 128;
@@ -30,8 +32,18 @@ pub(super) struct Dictionary {
     pub bytes: u64,
 }
 
-/// The cost of `batch`.
-pub(super) fn of_batch(batch: &RecordBatch) -> Footprint {
+/// The cost of `arrived`.
+pub(super) fn of(arrived: &Arrived) -> Footprint {
+    match arrived {
+        Arrived::Batch(batch) => of_batch(batch),
+        // Some rows of a block keep the whole of it in memory.
+        Arrived::Packed { block, .. } => {
+            Footprint { rows_bytes: COLUMN_BYTES + block.bytes().len() as u64, dictionaries: Vec::new() }
+        }
+    }
+}
+
+fn of_batch(batch: &RecordBatch) -> Footprint {
     let mut footprint = Footprint { rows_bytes: 0, dictionaries: Vec::new() };
     for column in batch.columns() {
         let keys: ArrayRef = match column.as_any_dictionary_opt() {

@@ -14,7 +14,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
 use super::chunk::{ChunkState, Cut};
@@ -24,6 +23,10 @@ use super::reading_speed::ReadingSpeed;
 use super::rows::Rows;
 use super::spool::Spooled;
 use super::{Arrived, Gone};
+
+/// How many times the rows that the strategy says a chunk may have that ends with a block: a block that goes on whole is
+/// not read on its way, which saves more than the rows beyond cost their reader.
+const WHOLE_BLOCK: usize = 8;
 
 /// How a result is cut.
 #[derive(Clone)]
@@ -97,11 +100,11 @@ impl ResultBuffer {
     }
 
     /// Whether this batch may be appended now.
-    pub(super) fn accepts(&self, batch: &RecordBatch) -> Result<(), NotAccepted> {
+    pub(super) fn accepts(&self, arrived: &Arrived) -> Result<(), NotAccepted> {
         if self.phase != Phase::Running {
             return Err(NotAccepted::Ended);
         }
-        Ok(columns::check(&self.schema, &batch.schema())?)
+        Ok(columns::check(&self.schema, &arrived.schema())?)
     }
 
     /// Puts accepted rows at the end. Hand over compact batches: a slice keeps its whole parent in memory, while only
@@ -110,7 +113,7 @@ impl ResultBuffer {
     /// Errors: the batch has other columns, or the result has ended; nothing is appended then.
     pub fn append(&mut self, arrived: impl Into<Arrived>) -> Result<(), NotAccepted> {
         let arrived = arrived.into();
-        self.accepts(&arrived.batch)?;
+        self.accepts(&arrived)?;
         self.rows.append(arrived);
         Ok(())
     }
@@ -126,9 +129,9 @@ impl ResultBuffer {
         Ok(())
     }
 
-    /// By how much [`Self::bytes`] would grow if this batch were appended.
-    pub fn cost(&self, batch: &RecordBatch) -> u64 {
-        self.rows.cost(batch)
+    /// By how much [`Self::bytes`] would grow if these rows were appended.
+    pub fn cost(&self, arrived: &Arrived) -> u64 {
+        self.rows.cost(arrived)
     }
 
     /// Corrects the estimate while the query runs; boundaries already fixed stay.
@@ -267,9 +270,15 @@ impl ResultBuffer {
         let rows = strategy.next_rows(&input);
         assert!(rows >= 1, "{} gave a chunk without rows for {input:?}", strategy.name());
         let end = start.saturating_add(rows as u64);
-        let least = strategy.rows_to_end_with_a_batch(&input).map(|least| least.min(rows) as u64);
-        let batch_end = least.and_then(|least| self.rows.first_batch_end(start.saturating_add(least)));
-        batch_end.filter(|batch_end| *batch_end < end).unwrap_or(end)
+        let with_a_batch = strategy.rows_to_end_with_a_batch(&input).and_then(|least| {
+            let batch_end = self.rows.first_batch_end(start.saturating_add(least.min(rows) as u64))?;
+            let most = match batch_end.is_packed {
+                true => rows.saturating_mul(WHOLE_BLOCK).min(input.chunk_rows_max),
+                false => rows,
+            };
+            (batch_end.offset - start <= most as u64).then_some(batch_end.offset)
+        });
+        with_a_batch.unwrap_or(end)
     }
 
     fn chunking_input(&self) -> ChunkingInput {

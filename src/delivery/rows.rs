@@ -5,8 +5,6 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use arrow::array::RecordBatch;
-
 use super::footprint::{self, Dictionary, Footprint};
 use super::spool::Spooled;
 use super::{Arrived, Piece};
@@ -40,6 +38,15 @@ enum Content {
     Spooled(Spooled),
 }
 
+/// Where a batch ends.
+#[derive(Debug, PartialEq)]
+pub(super) struct BatchEnd {
+    /// After its last row.
+    pub offset: u64,
+    /// It is a block, or will be one when it is read from disk.
+    pub is_packed: bool,
+}
+
 impl Kept {
     fn start(&self) -> u64 {
         self.end - self.rows
@@ -62,12 +69,12 @@ impl Rows {
         self.disk_bytes
     }
 
-    /// By how much `bytes` would grow if this batch were appended now.
-    pub fn cost(&self, batch: &RecordBatch) -> u64 {
-        if batch.num_rows() == 0 {
+    /// By how much `bytes` would grow if these rows were appended now.
+    pub fn cost(&self, arrived: &Arrived) -> u64 {
+        if arrived.rows() == 0 {
             return 0;
         }
-        let footprint = footprint::of_batch(batch);
+        let footprint = footprint::of(arrived);
         let mut new = footprint.dictionaries;
         new.retain(|dictionary| !self.dictionaries.contains_key(dictionary));
         // Two columns may share one dictionary; a batch has few columns, so comparing them all is cheap.
@@ -83,11 +90,11 @@ impl Rows {
     /// Puts a batch at the end. A batch without rows leaves no trace.
     pub fn append(&mut self, arrived: impl Into<Arrived>) {
         let arrived = arrived.into();
-        let rows = arrived.batch.num_rows() as u64;
+        let rows = arrived.rows() as u64;
         if rows == 0 {
             return;
         }
-        let footprint = footprint::of_batch(&arrived.batch);
+        let footprint = footprint::of(&arrived);
         self.bytes += footprint.rows_bytes;
         for dictionary in &footprint.dictionaries {
             let held_by = self.dictionaries.entry(*dictionary).or_insert(0);
@@ -136,9 +143,10 @@ impl Rows {
     }
 
     /// The first place from `offset` on where a batch ends, if there is one.
-    pub fn first_batch_end(&self, offset: u64) -> Option<u64> {
+    pub fn first_batch_end(&self, offset: u64) -> Option<BatchEnd> {
         let first = self.batches.partition_point(|kept| kept.end < offset);
-        self.batches.get(first).map(|kept| kept.end)
+        let is_packed = |kept: &Kept| !matches!(kept.content, Content::Here(Arrived::Batch(_), _));
+        self.batches.get(first).map(|kept| BatchEnd { offset: kept.end, is_packed: is_packed(kept) })
     }
 
     /// Frees the batches that lie wholly before `offset`.
@@ -175,18 +183,22 @@ impl Rows {
 mod tests {
     use std::sync::Arc;
 
-    use arrow::array::{AsArray, DictionaryArray, Int64Array, StringArray};
+    use arrow::array::{AsArray, DictionaryArray, Int64Array, RecordBatch, StringArray};
     use arrow::datatypes::{Int32Type, Int64Type};
 
-    use bytes::Bytes;
-
     use super::*;
+    use crate::delivery::encoding::packed::{Packed, RowsByRun};
     use crate::delivery::spool::tests::{InMemory, write};
     use crate::delivery::{Cut, LastLoaded};
 
     fn numbers(range: std::ops::Range<i64>) -> RecordBatch {
         let column = Int64Array::from_iter_values(range);
         RecordBatch::try_from_iter([("n", Arc::new(column) as _)]).expect("one column")
+    }
+
+    fn packed(batch: &RecordBatch) -> Packed {
+        let bytes = RowsByRun::of_batch(batch).pack().expect("numbers can be packed");
+        Packed::open(bytes.into(), &batch.schema()).expect("a block")
     }
 
     fn texts(values: &StringArray, keys: Vec<i32>) -> RecordBatch {
@@ -197,7 +209,8 @@ mod tests {
     fn read(rows: &Rows, from: u64, to: u64) -> Vec<i64> {
         let cut = Cut { index: 0, pieces: rows.slices(from, to), is_last: true };
         let chunk = cut.load(&mut LastLoaded::default()).expect("it is there");
-        chunk.pieces.iter().flat_map(|slice| slice.column(0).as_primitive::<Int64Type>().values().to_vec()).collect()
+        let batches = chunk.pieces.iter().map(|slice| slice.to_batch().expect("readable"));
+        batches.flat_map(|batch| batch.column(0).as_primitive::<Int64Type>().values().to_vec()).collect()
     }
 
     #[test]
@@ -244,31 +257,41 @@ mod tests {
     }
 
     #[test]
-    fn batches_are_known_by_where_they_end_and_by_the_bytes_they_came_in() {
+    fn batches_are_known_by_where_they_end() {
         let mut rows = Rows::default();
         rows.append(numbers(0..3));
-        let came = Bytes::from_static(b"as it came");
-        rows.append(Arrived { batch: numbers(3..7), ipc: Some(came.clone()) });
-        for (offset, end) in [(0, Some(3)), (3, Some(3)), (4, Some(7)), (7, Some(7)), (8, None)] {
+        rows.append(packed(&numbers(3..7)));
+        let end = |offset, is_packed| Some(BatchEnd { offset, is_packed });
+        for (offset, end) in [(0, end(3, false)), (3, end(3, false)), (4, end(7, true)), (7, end(7, true)), (8, None)] {
             assert_eq!(rows.first_batch_end(offset), end, "from {offset}");
         }
-        for (from, to, ipc) in
-            [(3, 7, Some(&came)), (0, 3, None), (3, 6, None), (4, 7, None), (0, 7, None), (7, 7, None)]
-        {
-            let cut = Cut { index: 0, pieces: rows.slices(from, to), is_last: true };
-            let chunk = cut.load(&mut LastLoaded::default()).expect("it is there");
-            assert_eq!(chunk.ipc.as_ref(), ipc, "{from}..{to}");
+    }
+
+    #[test]
+    fn rows_that_came_packed_stay_packed_and_cost_what_they_came_in() {
+        let mut rows = Rows::default();
+        let came = packed(&numbers(0..1_000));
+        let bytes = came.bytes().len() as u64;
+        rows.append(came.clone());
+        assert!(bytes <= rows.bytes() && rows.bytes() < bytes + 1_000, "{} for {bytes}", rows.bytes());
+        rows.append(numbers(1_000..1_002));
+        match rows.slices(990, 1_001).as_slice() {
+            [Piece::Here(Arrived::Packed { block, from: 990, rows: 10 }), Piece::Here(Arrived::Batch(_))] => {
+                assert!(block.is_same(&came));
+            }
+            other => panic!("{other:?}"),
         }
+        assert_eq!(read(&rows, 990, 1_001), (990..1_001).collect::<Vec<_>>());
     }
 
     #[test]
     fn a_shared_dictionary_is_counted_once_and_until_its_last_batch_goes() {
         let values = StringArray::from(vec!["a value long enough to be noticed in the count"; 100]);
         let mut rows = Rows::default();
-        let first = rows.cost(&texts(&values, vec![0, 1, 2]));
+        let first = rows.cost(&texts(&values, vec![0, 1, 2]).into());
         rows.append(texts(&values, vec![0, 1, 2]));
         assert_eq!(rows.bytes(), first);
-        let second = rows.cost(&texts(&values, vec![3, 4, 5]));
+        let second = rows.cost(&texts(&values, vec![3, 4, 5]).into());
         assert!(second + 4_000 < first, "{second} bytes after {first}");
         rows.append(texts(&values, vec![3, 4, 5]));
         assert_eq!(rows.bytes(), first + second);
@@ -282,8 +305,8 @@ mod tests {
     fn a_slice_costs_its_rows_and_not_its_parent() {
         let parent = numbers(0..100_000);
         let rows = Rows::default();
-        assert!(rows.cost(&parent) >= 800_000);
-        assert!(rows.cost(&parent.slice(50, 10)) < 1_000);
-        assert_eq!(rows.cost(&parent.slice(50, 0)), 0);
+        assert!(rows.cost(&parent.clone().into()) >= 800_000);
+        assert!(rows.cost(&parent.slice(50, 10).into()) < 1_000);
+        assert_eq!(rows.cost(&parent.slice(50, 0).into()), 0);
     }
 }

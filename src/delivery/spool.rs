@@ -2,8 +2,8 @@
 //! it is read back.
 //!
 //! Decides nothing about which rows go there ([`super::store`]) and opens no file: that is the node's, behind
-//! [`SpoolFile`]. What was written is one batch as an Arrow IPC stream of its own; its checksum stays in memory, so that
-//! a damaged file is an error and never a wrong row.
+//! [`SpoolFile`]. What was written is one block (see [`super::encoding::packed`]); its checksum stays in memory, so that a
+//! damaged file is an error and never a wrong row.
 //!
 //! Invariant: the bytes that [`SpoolSpace`] counts are those of all files that still exist for somebody, and never more
 //! than its limit.
@@ -13,10 +13,12 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use arrow::datatypes::SchemaRef;
+use arrow::error::ArrowError;
 use bytes::Bytes;
 
 use super::Arrived;
-use super::encoding::zone::{decode_and_hold, decode_batch, encode_batch};
+use super::encoding::packed::{Packed, RowsByRun};
 use super::encoding::{DecodeError, EncodeError, checksum};
 
 /// `result_disk_bytes_max`, and how much of it is taken. Shared by the store, which asks whether there is room, and the
@@ -79,25 +81,25 @@ pub trait SpoolFile: Send + Sync {
 /// What of accepted rows is written.
 #[derive(Debug, Clone)]
 pub struct Payload {
-    bytes: Bytes,
-    rows: u64,
-    /// They came in just these bytes, so a client may be given them as they are.
-    as_it_came: bool,
+    block: Packed,
 }
 
 impl Payload {
-    /// The bytes the rows came in, or else new ones.
-    pub fn of(arrived: &Arrived) -> Result<Payload, EncodeError> {
-        let rows = arrived.batch.num_rows() as u64;
-        Ok(match &arrived.ipc {
-            Some(ipc) => Payload { bytes: ipc.clone(), rows, as_it_came: true },
-            None => Payload { bytes: encode_batch(&arrived.batch)?.into(), rows, as_it_came: false },
-        })
+    /// The block the rows came in, or else a new one.
+    pub fn of(arrived: &Arrived) -> Result<Payload, NotWritten> {
+        if let Arrived::Packed { block, from: 0, rows } = arrived
+            && *rows == block.rows()
+        {
+            return Ok(Payload { block: block.clone() });
+        }
+        let batch = arrived.to_batch()?;
+        let bytes = RowsByRun::of_batch(&batch).pack()?;
+        Ok(Payload { block: Packed::open(bytes.into(), &batch.schema())? })
     }
 
     /// What to write, without change.
     pub fn bytes(&self) -> &Bytes {
-        &self.bytes
+        self.block.bytes()
     }
 
     /// It was written whole, to this place.
@@ -105,12 +107,23 @@ impl Payload {
         Spooled {
             file,
             offset,
-            bytes: self.bytes.len(),
-            rows: self.rows,
-            checksum: checksum(&self.bytes),
-            as_it_came: self.as_it_came,
+            bytes: self.bytes().len(),
+            rows: self.block.rows() as u64,
+            checksum: checksum(self.bytes()),
+            schema: SchemaRef::clone(self.block.schema()),
         }
     }
+}
+
+/// Rows that cannot be made a block; trying again does not help.
+#[derive(Debug, thiserror::Error)]
+pub enum NotWritten {
+    #[error(transparent)]
+    Read(#[from] ArrowError),
+    #[error(transparent)]
+    Packed(#[from] EncodeError),
+    #[error(transparent)]
+    Proven(#[from] DecodeError),
 }
 
 /// Where a batch of rows lies on disk.
@@ -121,7 +134,7 @@ pub struct Spooled {
     bytes: usize,
     rows: u64,
     checksum: u64,
-    as_it_came: bool,
+    schema: SchemaRef,
 }
 
 /// Rows on disk that cannot be had back. Others of the same result may be fine.
@@ -159,18 +172,11 @@ impl Spooled {
         if found != self.checksum {
             return Err(NotLoaded::Damaged(format!("checksum {found:016x}, written {:016x}", self.checksum)));
         }
-        let arrived = match self.as_it_came {
-            true => {
-                let (batch, ipc) = decode_and_hold(&bytes)?;
-                Arrived { batch, ipc: Some(ipc) }
-            }
-            false => decode_batch(&bytes)?.into(),
-        };
-        let rows = arrived.batch.num_rows() as u64;
-        if rows != self.rows {
-            return Err(NotLoaded::Damaged(format!("{rows} rows, written {}", self.rows)));
+        let block = Packed::open(bytes.into(), &self.schema)?;
+        if block.rows() as u64 != self.rows {
+            return Err(NotLoaded::Damaged(format!("{} rows, written {}", block.rows(), self.rows)));
         }
-        Ok(arrived)
+        Ok(block.into())
     }
 }
 
@@ -227,21 +233,21 @@ pub(super) mod tests {
     fn rows_come_back_as_they_were() {
         let file = Arc::new(InMemory::default());
         let came = {
-            let bytes = encode_batch(&rows(5, 9)).expect("encodes");
-            let (batch, ipc) = decode_and_hold(&bytes).expect("decodes");
-            Arrived { batch, ipc: Some(ipc) }
+            let bytes = RowsByRun::of_batch(&rows(5, 9)).pack().expect("packs");
+            Arrived::from(Packed::open(bytes.into(), &rows(0, 0).schema()).expect("a block"))
         };
-        let all = [rows(0, 3).into(), came, rows(0, 100).slice(40, 2).into(), rows(7, 7).into()];
+        let all =
+            [rows(0, 3).into(), came.clone(), came.slice(1, 2), rows(0, 100).slice(40, 2).into(), rows(7, 7).into()];
         let spooled: Vec<Spooled> = all.iter().map(|arrived| write(&file, arrived)).collect();
         for (arrived, spooled) in all.iter().zip(&spooled).rev() {
             let back = spooled.load().expect("it is there");
-            assert_eq!((back.batch.num_rows(), &back.ipc), (arrived.batch.num_rows(), &arrived.ipc));
+            let [back, arrived] = [&back, arrived].map(|rows| rows.to_batch().expect("readable"));
             let numbers = |batch: &RecordBatch| batch.column(0).as_primitive::<Int64Type>().values().to_vec();
-            assert_eq!(numbers(&back.batch), numbers(&arrived.batch));
+            assert_eq!(numbers(&back), numbers(&arrived));
             let text = |batch: &RecordBatch| {
                 format!("{:?}", arrow::compute::cast(batch.column(1), &arrow::datatypes::DataType::Utf8))
             };
-            assert_eq!(text(&back.batch), text(&arrived.batch));
+            assert_eq!(text(&back), text(&arrived));
         }
     }
 

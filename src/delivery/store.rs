@@ -20,7 +20,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
 use super::result::{ChunkingParams, NotAccepted, ResultBuffer};
@@ -162,10 +161,10 @@ impl ResultStore {
     /// Says where these rows of a running query go, having made room for them there if that took an eviction.
     ///
     /// Errors: as [`StoreError`] says; in each case the query cannot go on.
-    pub fn place(&mut self, id: QueryId, batch: &RecordBatch) -> Result<Place, StoreError> {
+    pub fn place(&mut self, id: QueryId, arrived: &Arrived) -> Result<Place, StoreError> {
         let held = self.results.get(&id).ok_or_else(|| StoreError::Gone(self.tombstones.why(id)))?;
-        held.result.accepts(batch)?;
-        let cost = held.result.cost(batch);
+        held.result.accepts(arrived)?;
+        let cost = held.result.cost(arrived);
         let free_after = self.limits.bytes_max.saturating_sub(self.bytes.saturating_add(cost));
         // What takes no more than its address would there gains nothing on disk.
         let keeps_its_share = cost <= SPOOLED_BYTES || held.bytes().saturating_add(cost) <= free_after;
@@ -182,8 +181,8 @@ impl ResultStore {
     pub fn append(&mut self, id: QueryId, arrived: impl Into<Arrived>) -> Result<(), StoreError> {
         let arrived = arrived.into();
         let held = self.results.get(&id).ok_or_else(|| StoreError::Gone(self.tombstones.why(id)))?;
-        held.result.accepts(&arrived.batch)?;
-        let cost = held.result.cost(&arrived.batch);
+        held.result.accepts(&arrived)?;
+        let cost = held.result.cost(&arrived);
         self.make_room(cost, 0)?;
         let held = self.results.get_mut(&id).expect("only results that have ended are evicted, and this one runs");
         held.result.append(arrived)?;

@@ -284,12 +284,12 @@ impl Acceptance {
 fn first_rows(batches: Vec<Arrived>, mut wanted: usize) -> Vec<Arrived> {
     let mut released = Vec::with_capacity(batches.len());
     for arrived in batches {
-        let rows = wanted.min(arrived.batch.num_rows());
+        let rows = wanted.min(arrived.rows());
         if rows == 0 {
             break;
         }
         wanted -= rows;
-        released.push(arrived.first(rows));
+        released.push(arrived.slice(0, rows));
     }
     released
 }
@@ -331,7 +331,7 @@ mod tests {
     }
 
     fn rows(released: &[Arrived]) -> usize {
-        released.iter().map(|arrived| arrived.batch.num_rows()).sum()
+        released.iter().map(Arrived::rows).sum()
     }
 
     #[test]

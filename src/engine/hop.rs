@@ -224,9 +224,10 @@ impl Run {
                     match outcome {
                         Some(ZoneOutcome::Answered(answers, took)) => {
                             work.cpu += took;
-                            // Rows that the zone map decided were counted, but not looked at.
-                            let scanned = answers.first().filter(|answer| answer.how == How::Scanned);
-                            work.rows_scanned += scanned.map_or(0, |answer| answer.rows_scanned);
+                            // Rows that the zone map decided were counted, but not looked at; every part of a zone says
+                            // how many it has.
+                            let scanned = answers.iter().filter(|answer| answer.how == How::Scanned && answer.last);
+                            work.rows_scanned += scanned.map(|answer| answer.rows_scanned).sum::<u64>();
                             work.bytes_scanned += answers.iter().map(|answer| answer.bytes_scanned).sum::<u64>();
                             work.bytes_sent += answers.iter().map(|answer| answer.payload.bytes_sent()).sum::<u64>();
                             return Some((ScanMessage::Zones(answers), (Some((zones, work, skipped)), run)));

@@ -161,8 +161,8 @@ impl ExecutionPlan for OverlayScanExec {
         }
         let reader = Reader::new(Arc::clone(&self.context), self.spec.clone());
         let metrics = BaselineMetrics::new(&self.metrics, partition);
-        let batches = read(reader).inspect_ok(move |arrived| metrics.record_output(arrived.batch.num_rows()));
-        let batches = batches.map_ok(|arrived| arrived.batch);
+        let batches = read(reader).inspect_ok(move |arrived| metrics.record_output(arrived.rows()));
+        let batches = batches.map(|arrived| Ok(arrived?.to_batch()?));
         Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), batches)))
     }
 

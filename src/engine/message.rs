@@ -81,12 +81,14 @@ pub enum How {
 /// The rows themselves.
 #[derive(Debug, Clone)]
 pub enum Payload {
-    /// No row, or rows without columns.
+    /// No row, rows without columns, or rows in the block of an answer before.
     None,
     /// Scanned in this process.
     Batch(RecordBatch),
-    /// One record batch as a self-contained Arrow IPC stream, with its checksum outside.
-    Ipc { bytes: Bytes, xxh3: u64 },
+    /// One block (see [`crate::delivery::encoding::packed`]) of the leaf's columns, with its checksum outside. It holds the
+    /// rows of `answers` answers, at least 1: of this one, and of those that follow it in its message, which have no
+    /// payload of their own.
+    Packed { bytes: Bytes, xxh3: u64, answers: u32 },
 }
 
 /// What is left of one zone after the predicate; reported with 0 rows too.
@@ -103,7 +105,7 @@ pub struct ZoneAnswer {
     pub part: u32,
     /// Whether this is the zone's last part.
     pub last: bool,
-    /// Rows in the payload.
+    /// Rows of this part.
     pub rows: u64,
     /// Rows of the zone, counted from its batch when it was scanned. The same in every part.
     pub rows_scanned: u64,
@@ -180,7 +182,7 @@ impl Payload {
     /// Bytes that it takes on a link.
     pub fn bytes_sent(&self) -> u64 {
         match self {
-            Payload::Ipc { bytes, .. } => bytes.len() as u64,
+            Payload::Packed { bytes, .. } => bytes.len() as u64,
             Payload::None | Payload::Batch(_) => 0,
         }
     }

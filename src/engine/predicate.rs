@@ -5,7 +5,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::array::{Array, AsArray, BooleanBufferBuilder, RecordBatch};
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::prep_null_mask_filter;
 use arrow::datatypes::{Schema, SchemaRef};
@@ -25,6 +25,7 @@ use super::conjunction::Conjunction;
 use super::message::ScanPath;
 use super::typed_zones::{ResolvedTerms, TypedZones};
 use super::zone_rows::ZoneRows;
+use crate::delivery::encoding::packed::RowsByRun;
 
 /// The predicate in the form that crosses the wire.
 pub fn encode(predicate: &Arc<dyn PhysicalExpr>) -> Result<Vec<u8>> {
@@ -138,6 +139,11 @@ impl ZoneFilter {
         Ok(if count < all.num_rows() { all.slice(0, count) } else { all })
     }
 
+    /// All matching rows, projected, ready to be packed.
+    pub fn take_by_run(&self, zone: &ZoneRows, matches: &Matches) -> Result<RowsByRun> {
+        Ok(zone.select_by_run(&self.projection, matches.kept.as_ref())?)
+    }
+
     /// Columns that the predicate or the projection touches, by position.
     pub fn columns(&self) -> impl Iterator<Item = usize> {
         let mut columns = self.projection.clone();
@@ -162,6 +168,22 @@ impl Matches {
     /// Every row.
     pub fn all(zone: &ZoneRows) -> Matches {
         Matches { rows: zone.len(), kept: None }
+    }
+
+    /// Those of one zone and of the next, as of one.
+    pub fn joined(self, zone: &ZoneRows, next: Matches, next_zone: &ZoneRows) -> Matches {
+        let rows = self.rows + next.rows;
+        if self.kept.is_none() && next.kept.is_none() {
+            return Matches { rows, kept: None };
+        }
+        let mut both = BooleanBufferBuilder::new(zone.len() + next_zone.len());
+        for (kept, zone) in [(&self.kept, zone), (&next.kept, next_zone)] {
+            match kept {
+                Some(kept) => both.append_buffer(kept),
+                None => both.append_n(zone.len(), true),
+            }
+        }
+        Matches { rows, kept: Some(both.finish()) }
     }
 
     fn of(mask: BooleanBuffer) -> Matches {

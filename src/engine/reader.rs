@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::{RecordBatch, RecordBatchOptions};
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Schema, SchemaRef};
 use futures::StreamExt;
 use overlay_ingest::{PartitionId, PartitionStats};
 
@@ -25,7 +25,7 @@ use super::plain::{plain_schema, spell_out};
 use super::scan::Output;
 use super::stop::{Stop, StopReason};
 use crate::delivery::encoding::checksum;
-use crate::delivery::encoding::zone::decode_and_hold;
+use crate::delivery::encoding::packed::Packed;
 use crate::delivery::{Arrived, QueryId};
 use crate::routing;
 use crate::routing::assignment::{Order, Snapshot, Tried, assign};
@@ -146,6 +146,10 @@ fn describe_gaps(gaps: &[(PartitionId, Gap)]) -> String {
 pub struct Reader {
     context: Arc<QueryContext>,
     spec: LeafSpec,
+    /// Whether the leaf's schema promises plain texts.
+    is_plain: bool,
+    /// Of the rows as they come from other nodes.
+    packed_schema: SchemaRef,
     acceptance: Acceptance,
     tried: Tried,
     attempt: u32,
@@ -169,10 +173,17 @@ impl Reader {
     /// Nothing is sent before the first call of [`Reader::next`].
     pub fn new(context: Arc<QueryContext>, spec: LeafSpec) -> Reader {
         let expected = spec.partitions.iter().map(|partition| (partition.id, partition.stats.as_ref().map(|s| s.rows)));
+        let is_plain = context.plain_texts && plain_schema(&spec.schema) == spec.schema;
+        let packed_schema = match is_plain {
+            true => Arc::new(context.hop.schema.project(&spec.projection).unwrap_or_else(|_| Schema::empty())),
+            false => Arc::clone(&spec.schema),
+        };
         Reader {
             acceptance: Acceptance::new(expected.collect::<Vec<_>>(), spec.limit, context.allow_partial),
             context,
             spec,
+            is_plain,
+            packed_schema,
             tried: Tried::default(),
             attempt: 0,
             zones_before: 0,
@@ -219,8 +230,13 @@ impl Reader {
         };
         match message {
             Some(ScanMessage::Zones(answers)) => {
-                for answer in answers {
-                    self.accept(answer)?;
+                let mut answers = answers.into_iter();
+                while let Some(answer) = answers.next() {
+                    let more = match answer.payload {
+                        Payload::Packed { answers, .. } => answers.saturating_sub(1) as usize,
+                        _ => 0,
+                    };
+                    self.accept(std::iter::once(answer).chain(answers.by_ref().take(more)).collect())?;
                 }
             }
             Some(ScanMessage::Failed(failure)) => self.note_failure(&failure),
@@ -290,14 +306,9 @@ impl Reader {
             scan_path: self.context.scan_path,
         };
         // A flag of its own: dropping this attempt's stream ends this attempt's jobs, not the query.
-        let output = if self.is_plain() { Output::Plain } else { Output::Batches };
+        let output = if self.is_plain { Output::Plain } else { Output::Batches };
         self.running = Some(self.context.hop.run(request, Stop::default(), output));
         Ok(())
-    }
-
-    /// Whether this leaf's schema promises plain texts.
-    fn is_plain(&self) -> bool {
-        self.context.plain_texts && plain_schema(&self.spec.schema) == self.spec.schema
     }
 
     /// Counts an answer's work until its node tells all of its own; a reader that is satisfied early never hears that.
@@ -339,43 +350,78 @@ impl Reader {
         });
     }
 
-    fn accept(&mut self, answer: ZoneAnswer) -> Result<(), ReadError> {
-        self.note_work(&answer);
-        if self.acceptance.interest(&answer, self.attempt)? == Interest::Known {
+    /// Takes answers that share a payload, most often one.
+    fn accept(&mut self, answers: Vec<ZoneAnswer>) -> Result<(), ReadError> {
+        let mut is_wanted = false;
+        for answer in &answers {
+            self.note_work(answer);
+            is_wanted |= self.acceptance.interest(answer, self.attempt)? == Interest::Wanted;
+        }
+        if !is_wanted {
             return Ok(());
         }
-        match self.decode(&answer) {
+        match self.open(&answers) {
             Ok(rows) => {
-                let released = self.acceptance.offer(answer, rows, self.attempt)?;
-                self.released.extend(released);
+                let mut at = 0;
+                for answer in answers {
+                    // Fits: together the answers have as many rows as came.
+                    let count = answer.rows as usize;
+                    let own = rows.as_ref().filter(|_| count > 0).map(|rows| rows.slice(at, count));
+                    at += count;
+                    for rows in self.acceptance.offer(answer, own, self.attempt)? {
+                        self.release(rows);
+                    }
+                }
             }
-            // The zone stays open, so it is asked for again.
+            // The zones stay open, so they are asked for again.
             Err(message) => {
-                let route =
-                    self.asked.get(&answer.partition).map_or_else(Vec::new, |order| order.path.nodes().to_vec());
-                let gap = Gap { node: Some(answer.node), route, code: FailureCode::DataLoss, message };
-                self.damaged.insert(answer.partition);
-                self.gaps.insert(answer.partition, gap);
+                for answer in answers {
+                    let order = self.asked.get(&answer.partition);
+                    let route = order.map_or_else(Vec::new, |order| order.path.nodes().to_vec());
+                    let (node, code, message) = (Some(answer.node), FailureCode::DataLoss, message.clone());
+                    self.damaged.insert(answer.partition);
+                    self.gaps.insert(answer.partition, Gap { node, route, code, message });
+                }
             }
         }
         Ok(())
     }
 
-    /// The rows of an answer, after its checksum; never more or fewer than its header says.
-    fn decode(&self, answer: &ZoneAnswer) -> Result<Option<Arrived>, String> {
-        let mut ipc = None;
+    /// Zones that came in one block leave together again.
+    fn release(&mut self, rows: Arrived) {
+        match self.released.back_mut() {
+            Some(before) if let Some(joined) = before.joined(&rows) => *before = joined,
+            _ => self.released.push_back(rows),
+        }
+    }
+
+    /// The rows of answers that share a payload, after its checksum; never more or fewer than their headers say. Packed
+    /// ones stay so where their types are those that are wanted.
+    fn open(&self, answers: &[ZoneAnswer]) -> Result<Option<Arrived>, String> {
+        let [answer, others @ ..] = answers else { return Ok(None) };
+        let wrong = |error: String| format!("zone {}: {error}", answer.zone);
+        let rows = answers.iter().try_fold(0_u64, |rows, answer| rows.checked_add(answer.rows));
+        let other_rows = || wrong("the rows are not those of its header".into());
         let batch = match &answer.payload {
             Payload::Batch(batch) => batch.clone(),
-            Payload::Ipc { bytes, xxh3 } => {
+            Payload::Packed { bytes, xxh3, answers: expected } => {
                 if checksum(bytes) != *xxh3 {
-                    return Err(format!("zone {}: the checksum does not fit", answer.zone));
+                    return Err(wrong("the checksum does not fit".into()));
                 }
-                let (batch, held) = decode_and_hold(bytes).map_err(|error| format!("zone {}: {error}", answer.zone))?;
-                ipc = Some(held).filter(|_| !self.is_plain());
-                match self.is_plain() {
-                    true => spell_out(&batch).map_err(|error| format!("zone {}: {error}", answer.zone))?,
-                    false => batch,
+                let is_alone = |answer: &ZoneAnswer| matches!(answer.payload, Payload::None);
+                if answers.len() != *expected as usize || !others.iter().all(is_alone) {
+                    return Err(wrong(format!("its rows are shared with {} answers of {expected}", answers.len())));
                 }
+                let block =
+                    Packed::open(bytes.clone(), &self.packed_schema).map_err(|error| wrong(error.to_string()))?;
+                if Some(block.rows() as u64) != rows {
+                    return Err(other_rows());
+                }
+                if !self.is_plain {
+                    return Ok(Some(block.into()));
+                }
+                let batch = block.to_batch().map_err(|error| wrong(error.to_string()))?;
+                spell_out(&batch).map_err(|error| wrong(error.to_string()))?
             }
             Payload::None if answer.rows == 0 => return Ok(None),
             Payload::None if self.spec.schema.fields().is_empty() => {
@@ -383,10 +429,10 @@ impl Reader {
                 RecordBatch::try_new_with_options(Arc::clone(&self.spec.schema), Vec::new(), &options)
                     .map_err(|error| error.to_string())?
             }
-            Payload::None => return Err(format!("zone {}: {} rows without data", answer.zone, answer.rows)),
+            Payload::None => return Err(wrong(format!("{} rows without data", answer.rows))),
         };
-        if batch.num_rows() as u64 != answer.rows || batch.schema().fields() != self.spec.schema.fields() {
-            return Err(format!("zone {}: the rows are not those of its header", answer.zone));
+        if Some(batch.num_rows() as u64) != rows || batch.schema().fields() != self.spec.schema.fields() {
+            return Err(other_rows());
         }
         // Metadata may differ on the way; the plan promised this schema.
         RecordBatch::try_new_with_options(
@@ -394,7 +440,7 @@ impl Reader {
             batch.columns().to_vec(),
             &RecordBatchOptions::new().with_row_count(Some(batch.num_rows())),
         )
-        .map(|batch| Some(Arrived { batch, ipc }))
+        .map(|batch| Some(batch.into()))
         .map_err(|error| error.to_string())
     }
 

@@ -5,6 +5,8 @@
 //! error of its zone, never the end of the stream. Cancel is noticed between two zones. A zone that its bounds or its
 //! index decide is told without a job.
 
+mod together;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,12 +27,16 @@ use super::store::{HeldPartition, PartitionOnDisk, Stored};
 use super::typed_zones::Verdict;
 use super::zone_rows::ZoneRows;
 use crate::delivery::encoding::checksum;
-use crate::delivery::encoding::zone::encode_batch;
+use crate::delivery::encoding::packed::RowsByRun;
 use crate::routing::NodeId;
 
 /// A zone's rows leave in parts of about this many bytes at most, so that one message stays far below the size limit
 /// of a connection and streams share it in small turns.
 pub const PART_BYTES_MAX: usize = 1 << 20;
+
+/// To hand a job over and take its result costs as much as comparing a zone, so a job takes several. Fewer: more
+/// hand-overs, and smaller blocks. More: worse shared among threads, and others wait longer for their turn.
+const ZONES_PER_JOB: usize = 4;
 
 /// Rows that may still be handed out, shared by everything that one hop asks for.
 #[derive(Debug)]
@@ -68,7 +74,7 @@ pub enum Output {
     /// The reader is in this process and knows no dictionaries.
     Plain,
     /// The rows go on to another node.
-    Ipc,
+    Packed,
 }
 
 /// Everything that the jobs of one scan share.
@@ -167,6 +173,7 @@ impl ScanJobs {
     fn work(&self, task: Task) -> Vec<ZoneOutcome> {
         match task {
             Task::Told(outcome) => vec![outcome],
+            Task::Scan { asked, held, zones } if self.shares_blocks() => self.scan_together(asked, &held, &zones),
             Task::Scan { asked, held, zones } => {
                 zones.iter().map(|(zone, look)| self.scan_zone(asked, &held, *zone, look)).collect()
             }
@@ -241,7 +248,7 @@ impl ScanJobs {
                 },
             };
             match tasks.last_mut() {
-                Some(Task::Scan { zones, .. }) if zones.len() < self.zones_per_job() => zones.push((zone, look)),
+                Some(Task::Scan { zones, .. }) if zones.len() < ZONES_PER_JOB => zones.push((zone, look)),
                 _ => tasks.push(Task::Scan { asked, held: Arc::clone(held), zones: vec![(zone, look)] }),
             }
         }
@@ -251,13 +258,9 @@ impl ScanJobs {
         tasks
     }
 
-    /// To hand a job over and take its result costs as much as comparing a zone: where rows need not be on their way to
-    /// another node at once, a job takes several. Fewer: more hand-overs. More: worse shared among threads.
-    fn zones_per_job(&self) -> usize {
-        match self.output {
-            Output::Ipc if !self.filter.counts_only() => 1,
-            _ => 4,
-        }
+    /// Whether zones that are looked at together leave in one block. A limit is counted zone by zone.
+    fn shares_blocks(&self) -> bool {
+        self.output == Output::Packed && !self.filter.counts_only() && self.remaining.left().is_none()
     }
 
     /// Whether a count without a look at rows is an answer: no row is wanted, and no limit has to be shared.
@@ -304,6 +307,15 @@ impl ScanJobs {
         }
     }
 
+    fn matches(&self, held: &HeldPartition, zone: u32, look: &Look) -> datafusion::error::Result<Matches> {
+        let zone_rows = &held.zones[zone as usize].rows;
+        match (look, self.filter.resolve(&held.typed)) {
+            (Look::Compare(open), Some(terms)) => self.filter.apply_typed(zone_rows, &terms, open),
+            (Look::TakeAll, _) => Ok(Matches::all(zone_rows)),
+            _ => self.filter.apply(zone_rows),
+        }
+    }
+
     fn filter_zone(
         &self,
         asked: PartitionId,
@@ -312,11 +324,7 @@ impl ScanJobs {
         look: &Look,
     ) -> Result<Option<Vec<ZoneAnswer>>, Box<dyn std::error::Error + Send + Sync>> {
         let zone_rows = &held.zones[zone as usize].rows;
-        let matches = match (look, self.filter.resolve(&held.typed)) {
-            (Look::Compare(open), Some(terms)) => self.filter.apply_typed(zone_rows, &terms, open)?,
-            (Look::TakeAll, _) => Matches::all(zone_rows),
-            _ => self.filter.apply(zone_rows)?,
-        };
+        let matches = self.matches(held, zone, look)?;
         let matched = matches.rows as u64;
         let rows = self.remaining.take(matched);
         if rows == 0 && matched > 0 {
@@ -331,20 +339,20 @@ impl ScanJobs {
         }
         let plain = self.output == Output::Plain;
         let batch = self.filter.take(zone_rows, &matches, rows as usize, plain)?;
-        if self.output != Output::Ipc {
+        if self.output != Output::Packed {
             answer.payload = Payload::Batch(batch);
             return Ok(Some(vec![answer]));
         }
         self.in_parts(answer, &batch).map(Some)
     }
 
-    /// The answer with its rows as IPC, in as many parts as their size asks for.
+    /// The answer with its rows in blocks, in as many parts as their size asks for.
     fn in_parts(
         &self,
         answer: ZoneAnswer,
         batch: &RecordBatch,
     ) -> Result<Vec<ZoneAnswer>, Box<dyn std::error::Error + Send + Sync>> {
-        let bytes = encode_batch(batch)?;
+        let bytes = RowsByRun::of_batch(batch).pack()?;
         let part_count = bytes.len().div_ceil(self.part_bytes_max.max(1)).clamp(1, batch.num_rows());
         let mut whole = Some(bytes);
         let part_rows = batch.num_rows().div_ceil(part_count);
@@ -355,7 +363,7 @@ impl ScanJobs {
                 let rows = part_rows.min(batch.num_rows() - first);
                 let bytes = match whole.take() {
                     Some(bytes) if part_count == 1 => bytes,
-                    _ => encode_batch(&batch.slice(first, rows))?,
+                    _ => RowsByRun::of_batch(&batch.slice(first, rows)).pack()?,
                 };
                 Ok(ZoneAnswer {
                     part: part as u32,
@@ -363,12 +371,17 @@ impl ScanJobs {
                     rows: rows as u64,
                     // Billed once, with the first part.
                     bytes_scanned: if part == 0 { answer.bytes_scanned } else { 0 },
-                    payload: Payload::Ipc { xxh3: checksum(&bytes), bytes: bytes.into() },
+                    cpu: if part == 0 { answer.cpu } else { Duration::ZERO },
+                    payload: packed(bytes, 1),
                     ..answer.clone()
                 })
             })
             .collect()
     }
+}
+
+fn packed(bytes: Vec<u8>, answers: u32) -> Payload {
+    Payload::Packed { xxh3: checksum(&bytes), bytes: bytes.into(), answers }
 }
 
 /// Bytes of the columns' values in the table's types; dictionaries, which many zones share, are left out.

@@ -21,6 +21,7 @@ use arrow::error::ArrowError;
 
 use super::coded::Coded;
 use super::plain::{plain_column, plain_schema};
+use crate::delivery::encoding::packed::{self, RowsByRun};
 
 /// Columns that depend on the site and what it measures. Where one of them changes within a site's day, a new run begins.
 const BY_RUN: [&str; 8] =
@@ -115,6 +116,12 @@ impl ZoneRows {
         columns.sum::<usize>() + size_of_val(self.kept.run_ends.as_slice())
     }
 
+    /// These rows and the next ones as one, if they follow each other in a partition.
+    pub fn joined(&self, next: &ZoneRows) -> Option<ZoneRows> {
+        let follows = Arc::ptr_eq(&self.kept, &next.kept) && self.start + self.rows == next.start;
+        follows.then(|| ZoneRows { rows: self.rows + next.rows, ..self.clone() })
+    }
+
     /// How many rows there are.
     pub fn len(&self) -> usize {
         self.rows
@@ -150,6 +157,23 @@ impl ZoneRows {
         let schema = if plain { plain_schema(&schema) } else { schema };
         let options = RecordBatchOptions::new().with_row_count(Some(picked.count));
         RecordBatch::try_new_with_options(schema, columns, &options)
+    }
+
+    /// The same rows on their way to another node: what was kept by run stays by run.
+    pub fn select_by_run(&self, projection: &[usize], kept: Option<&BooleanBuffer>) -> Result<RowsByRun, ArrowError> {
+        let picked = Picked::new(self, kept);
+        let is_by_run = |column: &usize| matches!(self.kept.columns[*column], Column::ByRun { .. });
+        let (places, runs) = match projection.iter().any(is_by_run) {
+            true => picked.runs_left(),
+            false => (Vec::new(), Vec::new()),
+        };
+        let places = UInt32Array::from(places);
+        let columns = projection.iter().map(|column| match &self.kept.columns[*column] {
+            Column::ByRun { values, .. } => Ok(packed::Column::ByRun(take(values, &places, None)?)),
+            by_row => Ok(packed::Column::ByRow(picked.column(by_row, false)?)),
+        });
+        let columns = columns.collect::<Result<Vec<_>, ArrowError>>()?;
+        Ok(RowsByRun { schema: Arc::new(self.kept.schema.project(projection)?), rows: picked.count, runs, columns })
     }
 
     /// One column, to be compared.
@@ -240,6 +264,26 @@ impl<'a> Picked<'a> {
             places.extend(mask.set_indices().map(|place| (self.zone.start + place) as u32));
             UInt32Array::from(places)
         })
+    }
+
+    /// The runs of which some row leaves, and how many.
+    fn runs_left(&self) -> (Vec<u32>, Vec<u32>) {
+        let (mut left, mut counts) = (Vec::new(), Vec::new());
+        let mut places = self.mask.map(|mask| self.places(mask).iter().peekable());
+        for (run, rows) in (self.zone.runs().start as u32..).zip(self.zone.rows_of_runs()) {
+            let count = match &mut places {
+                None => rows.len() as u32,
+                Some(places) => {
+                    let end = (self.zone.start + rows.end) as u32;
+                    std::iter::from_fn(|| places.next_if(|place| **place < end)).count() as u32
+                }
+            };
+            if count > 0 {
+                left.push(run);
+                counts.push(count);
+            }
+        }
+        (left, counts)
     }
 
     /// For each row that leaves the number of its run.
@@ -345,6 +389,7 @@ mod tests {
 
     use super::super::plain::spell_out;
     use super::*;
+    use crate::delivery::encoding::packed::Packed;
 
     /// A generated day, in an order in which a site's rows stand together.
     fn day() -> RecordBatch {
@@ -382,6 +427,9 @@ mod tests {
                 let expected = other.select(&projection, kept, false).unwrap();
                 assert_eq!(zone.select(&projection, kept, false).unwrap(), expected, "{start} {rows}");
                 assert_eq!(zone.select(&projection, kept, true).unwrap(), spell_out(&expected).unwrap());
+                let by_run = zone.select_by_run(&projection, kept).unwrap();
+                let block = Packed::open(by_run.pack().unwrap().into(), &expected.schema()).unwrap();
+                assert_eq!(block.to_batch().unwrap(), expected, "{start} {rows}");
             }
         }
     }

@@ -171,7 +171,7 @@ impl Desk {
         if let Some(query) = self.queries.get_mut(&id) {
             query.partial |= partial;
         }
-        match self.results.place(id, &arrived.batch).map_err(|error| out_of_room(&error))? {
+        match self.results.place(id, &arrived).map_err(|error| out_of_room(&error))? {
             Place::Memory => self.append_in_memory(id, arrived).map(|()| None),
             Place::Disk => Ok(Some(arrived)),
         }

@@ -16,7 +16,7 @@ use super::queries::Queries;
 use super::status::{Metrics, NodeStatus};
 use super::view;
 use crate::delivery::encoding::packing::{MESSAGE_BYTES, Packing};
-use crate::delivery::encoding::zone::encode_schema;
+use crate::delivery::encoding::schema::encode_schema;
 use crate::delivery::encoding::{self, checksum};
 use crate::delivery::{Chunk, Cut, LastLoaded, QueryId};
 use crate::engine::session::Ask;
@@ -31,7 +31,8 @@ use crate::transport::services::{ClientService, LogsAsked};
 
 /// How often a waiting reader shows that it is still there, well within `idle_s`.
 const TOUCH_INTERVAL: Duration = Duration::from_secs(2);
-/// A message of no more bytes is encoded by the thread that sends it: that takes less than to hand it to another.
+/// A message of no more bytes is encoded by the thread that sends it: that takes less than to hand it to another. So does
+/// one that is only copied.
 const ENCODED_HERE_BYTES: u64 = 32 << 10;
 /// A query's text parts beyond the SQL statement.
 const NAME_BYTES_MAX: usize = 256;
@@ -163,7 +164,7 @@ impl Queries {
         }
         let head =
             if with_schema { encode_schema(&schema).map_err(|error| self.encode_failure(&error))? } else { Vec::new() };
-        let (encoded, cpu) = match packing.bytes() <= ENCODED_HERE_BYTES {
+        let (encoded, cpu) = match packing.bytes() <= ENCODED_HERE_BYTES || encoding.passes_on(&chunks) {
             true => {
                 let start = self.now();
                 (Ok(encoding.message(&chunks, &schema)), self.now().saturating_sub(start))
@@ -320,8 +321,13 @@ impl ClientService for Clients {
                     Ok(message) if message.footer.is_none() => {
                         Some((guard, index + message.chunks.len() as u64, false))
                     }
-                    // The end, either way: a reader that goes away now leaves nothing running.
-                    _ => {
+                    // The end, either way: a reader that goes away now leaves nothing running. One that would not have come
+                    // back for the rows before will not come back for them now, so their memory is free.
+                    end => {
+                        if let (true, Ok(message)) = (guard.armed, end) {
+                            let now = queries.now();
+                            queries.desk().acknowledge(id, index + message.chunks.len() as u64, now);
+                        }
                         guard.armed = false;
                         None
                     }

@@ -145,8 +145,9 @@ impl LocalOverlay {
         each(&schema, None)?;
         let mut rows = 0;
         let mut batches = plan.execute().map_err(|error| read_failure(&error, me))?;
-        while let Some(batch) = batches.next().await {
-            let mut batch = batch.map_err(|error| read_failure(&error, me))?.batch;
+        while let Some(arrived) = batches.next().await {
+            let batch = arrived.and_then(|arrived| Ok(arrived.to_batch()?));
+            let mut batch = batch.map_err(|error| read_failure(&error, me))?;
             if way.plain_texts {
                 batch = spell_out(&batch).map_err(|error| read_failure(&error.into(), me))?;
             }

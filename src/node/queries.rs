@@ -176,7 +176,7 @@ impl Queries {
         let mut writer = self.spool_writer(id);
         while let Some(arrived) = self.next_arrived(&mut batches, &context.meter).await {
             let arrived = arrived.map_err(|error| read_failure(&error, self.me()))?;
-            if arrived.batch.num_rows() > 0 {
+            if arrived.rows() > 0 {
                 self.keep_rows(arrived, context.sink.has_gaps(), &mut writer, &context.meter).await?;
             }
         }

@@ -30,13 +30,18 @@ pub(super) fn state(name: &str) -> Result<QueryState, Failure> {
 }
 
 fn encoding_to_wire(name: &str) -> wire::Encoding {
-    if name == "json" { wire::Encoding::Json } else { wire::Encoding::ArrowIpc }
+    match name {
+        "json" => wire::Encoding::Json,
+        "packed" => wire::Encoding::Packed,
+        _ => wire::Encoding::ArrowIpc,
+    }
 }
 
 fn encoding_from_wire(encoding: i32) -> Result<&'static str, Failure> {
     let name = match wire::Encoding::try_from(encoding) {
         Ok(wire::Encoding::ArrowIpc) => "arrow_ipc",
         Ok(wire::Encoding::Json) => "json",
+        Ok(wire::Encoding::Packed) => "packed",
         Err(_) => return Err(malformed(format!("{encoding} is no encoding"))),
     };
     let line = ENCODINGS.iter().find(|line| line.name == name);

@@ -196,10 +196,10 @@ pub(super) fn scan_message_from_wire(reply: wire::ScanReply) -> Result<ScanMessa
 }
 
 fn zone_to_wire(answer: ZoneAnswer) -> wire::ZoneAnswer {
-    let (checksum, ipc) = match answer.payload {
-        Payload::Ipc { bytes, xxh3 } => (xxh3, bytes),
+    let (checksum, block, answers) = match answer.payload {
+        Payload::Packed { bytes, xxh3, answers } => (xxh3, bytes, answers),
         // Only a reader in this process asks for batches, and it does not come through here.
-        Payload::None | Payload::Batch(_) => (0, Bytes::new()),
+        Payload::None | Payload::Batch(_) => (0, Bytes::new(), 1),
     };
     wire::ZoneAnswer {
         asked: Some(partition_ref(&answer.asked)),
@@ -216,7 +216,8 @@ fn zone_to_wire(answer: ZoneAnswer) -> wire::ZoneAnswer {
         cut: answer.cut,
         node: answer.node.to_string(),
         checksum,
-        ipc,
+        block,
+        sharing: answers.saturating_sub(1),
     }
 }
 
@@ -235,9 +236,12 @@ fn zone_from_wire(answer: wire::ZoneAnswer) -> Result<ZoneAnswer, Failure> {
         how: *HOW.get(answer.how as usize).ok_or_else(|| malformed(format!("{} is no way to scan", answer.how)))?,
         cut: answer.cut,
         node: NodeId::from(answer.node.as_str()),
-        payload: match answer.ipc.is_empty() {
+        payload: match answer.block.is_empty() {
             true => Payload::None,
-            false => Payload::Ipc { bytes: answer.ipc, xxh3: answer.checksum },
+            false => {
+                let answers = answer.sharing.saturating_add(1);
+                Payload::Packed { bytes: answer.block, xxh3: answer.checksum, answers }
+            }
         },
     })
 }

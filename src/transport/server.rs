@@ -162,7 +162,7 @@ fn merged(messages: impl Stream<Item = ScanMessage> + Send) -> impl Stream<Item 
 
 fn payload_bytes(answer: &crate::engine::message::ZoneAnswer) -> usize {
     match &answer.payload {
-        crate::engine::message::Payload::Ipc { bytes, .. } => bytes.len(),
+        crate::engine::message::Payload::Packed { bytes, .. } => bytes.len(),
         _ => 0,
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use overlay::delivery::QueryId;
-use overlay::delivery::encoding::zone::decode_schema;
+use overlay::delivery::encoding::schema::decode_schema;
 use overlay::delivery::encoding::{self, checksum};
 use overlay::failure::{Failure, FailureKind};
 use overlay::leader::answer::{ChunkMessage, QuerySpec, QueryState};
@@ -75,7 +75,7 @@ fn assert_failure<T: std::fmt::Debug>(result: Result<T, Failure>, kind: FailureK
 async fn chunks_are_read_in_any_order_and_twice() {
     let cluster = embedded(json!({})).await;
     let question = Question { parameter: Some("OZONE"), ..Question::default() };
-    for encoding in ["arrow_ipc", "json"] {
+    for encoding in ["arrow_ipc", "packed", "json"] {
         let (id, total) = finished(&cluster, QuerySpec { encoding, ..range(&question) }).await;
         assert!(total > 4, "{total} chunks");
         let mut found: Vec<(u64, Vec<String>)> = Vec::new();
@@ -105,7 +105,7 @@ async fn chunks_are_read_in_any_order_and_twice() {
 #[tokio::test]
 async fn an_empty_answer_has_one_chunk_with_the_schema() {
     let cluster = embedded(json!({})).await;
-    for encoding in ["arrow_ipc", "json"] {
+    for encoding in ["arrow_ipc", "packed", "json"] {
         let question = Question { parameter: Some("RADON"), columns: &["utc", "aqi"], ..Question::default() };
         let (id, total) = finished(&cluster, QuerySpec { encoding, ..range(&question) }).await;
         let message = chunk(&cluster, id, 0).await.expect("a chunk");

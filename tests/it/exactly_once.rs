@@ -62,7 +62,7 @@ async fn check(seed: u64, engine: &Engine) -> End {
     let (mut rows, mut error) = (Vec::new(), None);
     while let Some(batch) = reader.next().await {
         match batch {
-            Ok(arrived) => rows.extend(values(&arrived.batch)),
+            Ok(arrived) => rows.extend(values(&arrived.to_batch().expect("readable"))),
             Err(failed) => error = Some(failed),
         }
     }
@@ -151,7 +151,7 @@ async fn without_faults_every_answer_is_complete() {
         let (mut rows, mut failed) = (Vec::new(), false);
         while let Some(batch) = reader.next().await {
             match batch {
-                Ok(arrived) => rows.extend(values(&arrived.batch)),
+                Ok(arrived) => rows.extend(values(&arrived.to_batch().expect("readable"))),
                 Err(_) => failed = true,
             }
         }
@@ -188,12 +188,14 @@ async fn read_naively(world: &World) -> Vec<i64> {
             limit: None,
             scan_path: ScanPath::Any,
         };
-        let mut messages = world.hops[&world.reader].run(request, Stop::default(), Output::Ipc);
+        let schema = world.hops[&world.reader].schema.project(&request.projection).expect("columns of the table");
+        let schema = Arc::new(schema);
+        let mut messages = world.hops[&world.reader].run(request, Stop::default(), Output::Packed);
         wanted.clear();
         while let Some(message) = messages.next().await {
             match message {
                 ScanMessage::Zones(answers) => {
-                    rows.extend(answers.iter().flat_map(decoded).flat_map(|b| values(&b)));
+                    rows.extend(answers.iter().flat_map(|answer| decoded(answer, &schema)).flat_map(|b| values(&b)));
                 }
                 ScanMessage::Failed(failure) => wanted.extend(failure.partitions),
                 ScanMessage::Done { .. } => {}
@@ -233,7 +235,7 @@ async fn one_cut_link_costs_no_row_where_there_are_two_replicas() {
         let mut reader = Reader::new(world.context(false), world.leaf(None));
         let mut rows = Vec::new();
         while let Some(batch) = reader.next().await {
-            rows.extend(values(&batch.expect("nothing is lost").batch));
+            rows.extend(values(&batch.expect("nothing is lost").to_batch().expect("readable")));
         }
         assert_eq!(sorted(rows), all);
         cut += u64::from(world.was_cut());

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicIsize, Ordering};
 
 use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
 use fastrand::Rng;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use overlay::delivery::encoding::checksum;
-use overlay::delivery::encoding::zone::{decode_batch, encode_batch};
+use overlay::delivery::encoding::packed::{Packed, RowsByRun};
 use overlay::engine::hop::{RemoteError, ScanStream};
 use overlay::engine::message::{FailureCode, Payload, ScanMessage, ZoneAnswer};
 
@@ -75,10 +76,11 @@ pub fn unavailable(message: &str) -> RemoteError {
 pub fn distort(
     messages: ScanStream,
     fault: Fault,
+    schema: SchemaRef,
     mut random: Rng,
 ) -> BoxStream<'static, Result<ScanMessage, RemoteError>> {
     let mut state = Distorted { fault, count: 0, held: None };
-    let parted = messages.flat_map(move |message| stream::iter(in_parts(message, &mut random)));
+    let parted = messages.flat_map(move |message| stream::iter(in_parts(message, &schema, &mut random)));
     let ended = parted.map(Some).chain(stream::iter([None]));
     ended
         .scan((), move |(), message| std::future::ready(state.step(message)))
@@ -168,7 +170,7 @@ impl Distorted {
 fn damage(message: &mut ScanMessage) {
     let ScanMessage::Zones(answers) = message else { return };
     for answer in answers {
-        if let Payload::Ipc { bytes, .. } = &mut answer.payload {
+        if let Payload::Packed { bytes, .. } = &mut answer.payload {
             let mut damaged = bytes.to_vec();
             let middle = damaged.len() / 2;
             damaged[middle] ^= 1;
@@ -178,33 +180,48 @@ fn damage(message: &mut ScanMessage) {
 }
 
 /// The rows of an answer, without any check.
-pub fn decoded(answer: &ZoneAnswer) -> Option<RecordBatch> {
+pub fn decoded(answer: &ZoneAnswer, schema: &SchemaRef) -> Option<RecordBatch> {
     match &answer.payload {
         Payload::None => None,
         Payload::Batch(batch) => Some(batch.clone()),
-        Payload::Ipc { bytes, .. } => decode_batch(bytes).ok(),
+        Payload::Packed { bytes, .. } => Packed::open(bytes.clone(), schema).ok()?.to_batch().ok(),
     }
 }
 
-/// The message, or two for an answer that is cut in two parts.
-fn in_parts(message: ScanMessage, random: &mut Rng) -> Vec<ScanMessage> {
+/// The message; or several, where zones that came in one block are sent one by one, some of them in two parts.
+fn in_parts(message: ScanMessage, schema: &SchemaRef, random: &mut Rng) -> Vec<ScanMessage> {
     let ScanMessage::Zones(answers) = &message else { return vec![message] };
-    let [answer] = answers.as_slice() else { return vec![message] };
-    // What was damaged on the way here must not get a new checksum.
-    let is_sound = matches!(&answer.payload, Payload::Ipc { bytes, xxh3 } if checksum(bytes) == *xxh3);
-    let Some(batch) =
-        decoded(answer).filter(|batch| is_sound && answer.last && answer.part == 0 && batch.num_rows() > 1)
+    let Some(batch) = answers.first().filter(|first| is_sound(first, answers.len())).and_then(|a| decoded(a, schema))
     else {
         return vec![message];
     };
     if random.bool() {
         return vec![message];
     }
-    let cut = random.usize(1..batch.num_rows());
-    let part = |part: u32, from: usize, rows: usize| {
-        let bytes = encode_batch(&batch.slice(from, rows)).expect("it was encoded before");
-        let payload = Payload::Ipc { xxh3: checksum(&bytes), bytes: bytes.into() };
-        ScanMessage::Zones(vec![ZoneAnswer { part, last: part == 1, rows: rows as u64, payload, ..answer.clone() }])
-    };
-    vec![part(0, 0, cut), part(1, cut, batch.num_rows() - cut)]
+    let mut messages = Vec::new();
+    let mut at = 0;
+    for answer in answers {
+        let rows = answer.rows as usize;
+        let cut = if rows > 1 && random.bool() { random.usize(1..rows) } else { rows };
+        for (part, from, until) in [(0, at, at + cut), (1, at + cut, at + rows)] {
+            if part == 0 || from < until {
+                let payload = if from < until { packed(&batch.slice(from, until - from)) } else { Payload::None };
+                let (last, rows) = (until == at + rows, (until - from) as u64);
+                messages.push(ScanMessage::Zones(vec![ZoneAnswer { part, last, rows, payload, ..answer.clone() }]));
+            }
+        }
+        at += rows;
+    }
+    messages
+}
+
+/// Whether it holds the rows of so many whole zones. What was damaged on the way here must not get a new checksum.
+fn is_sound(answer: &ZoneAnswer, zones: usize) -> bool {
+    let Payload::Packed { bytes, xxh3, answers } = &answer.payload else { return false };
+    checksum(bytes) == *xxh3 && *answers as usize == zones && answer.part == 0 && answer.last
+}
+
+fn packed(rows: &RecordBatch) -> Payload {
+    let bytes = RowsByRun::of_batch(rows).pack().expect("it was packed before");
+    Payload::Packed { xxh3: checksum(&bytes), bytes: bytes.into(), answers: 1 }
 }

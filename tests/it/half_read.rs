@@ -56,7 +56,7 @@ async fn half_read_scans_hold_up_no_other() {
 async fn half_read_answers() {
     let cluster = large(Graph::Embedded).await;
     let client = cluster.client();
-    let large = QuerySpec { wait: true, ..sql(THREE_TIMES) };
+    let large = QuerySpec { wait: true, encoding: "arrow_ipc", ..sql(THREE_TIMES) };
     let id = client.node().submit(large, "test", None).await.expect("submitted").id;
     let mut bytes = 0;
     let mut whole = client.node().stream(id, 0, None).await.expect("a stream");
@@ -103,8 +103,8 @@ async fn half_read_scans() {
         orders: vec![Order { path, partitions: worker.store().ids() }],
         zones: Default::default(),
         in_flight: 1,
-        // Every column twice, so that it does not fit into a stream's window.
-        projection: (0..observations().fields().len()).chain(0..observations().fields().len()).collect(),
+        // Every column many times, so that it does not fit into a stream's window.
+        projection: std::iter::repeat_n(0..observations().fields().len(), 16).flatten().collect(),
         predicate: Vec::new(),
         limit: None,
         scan_path: ScanPath::Any,
@@ -125,7 +125,7 @@ async fn half_read_scans() {
                     bytes += answers
                         .iter()
                         .map(|answer| match &answer.payload {
-                            Payload::Ipc { bytes, .. } => bytes.len(),
+                            Payload::Packed { bytes, .. } => bytes.len(),
                             _ => 0,
                         })
                         .sum::<usize>();

@@ -41,7 +41,7 @@ async fn restart_under_load(setup: Setup) {
         let release = cluster.freeze("C");
         let client = cluster.client();
         let mut running = Vec::new();
-        for encoding in ["arrow_ipc", "json", "arrow_ipc"] {
+        for encoding in ["arrow_ipc", "json", "packed", "arrow_ipc"] {
             let spec = QuerySpec { encoding, ..range(&Question::default()) };
             let mut answer = client.open(spec).await.expect("opened");
             answer.next().await.expect("a chunk of what is there").expect("no failure yet");

@@ -157,7 +157,7 @@ impl Alone {
         let mut stream = plan.execute().map_err(|error| error.to_string())?;
         let mut rows = Vec::new();
         while let Some(batch) = stream.next().await {
-            let batch = batch.map_err(|error| error.to_string())?.batch;
+            let batch = batch.map_err(|error| error.to_string())?.to_batch().map_err(|error| error.to_string())?;
             let options = FormatOptions::default().with_null("null");
             let columns: Vec<ArrayFormatter> = batch
                 .columns()

@@ -118,7 +118,9 @@ impl RemoteScan for Wire {
             match fault {
                 Fault::Refuse => Err(unavailable("refused")),
                 fault => {
-                    let messages = distort(hop.run(request, Stop::default(), Output::Ipc), fault, random);
+                    let schema = Arc::new(hop.schema.project(&request.projection).expect("columns of the table"));
+                    let messages = hop.run(request, Stop::default(), Output::Packed);
+                    let messages = distort(messages, fault, schema, random);
                     Ok(match cut {
                         Some(cut) => cut_off(messages, cut),
                         None => messages,

@@ -11,6 +11,7 @@ use arrow::ipc::writer::StreamWriter;
 use bytes::Bytes;
 
 use super::{ChunkMeta, DecodeError, EncodeError, Encoding, check_counts, compact, packing, without_panic};
+use crate::delivery::arrived::Unpacked;
 use crate::delivery::{Chunk, columns};
 
 const NAME: &str = "arrow_ipc";
@@ -29,9 +30,6 @@ impl Encoding for ArrowIpc {
     }
 
     fn message(&self, chunks: &[Chunk], schema: &SchemaRef) -> Result<(Bytes, Vec<ChunkMeta>), EncodeError> {
-        if let Some(spliced) = splice(chunks) {
-            return Ok(spliced);
-        }
         let written = write_chunks(chunks, schema).map_err(|source| EncodeError { encoding: NAME, source })?;
         Ok((written.0.into(), written.1))
     }
@@ -48,55 +46,24 @@ impl Encoding for ArrowIpc {
     }
 }
 
-/// Chunks that all came as streams of their own, as one stream: the schema once, then of each its dictionaries, which
-/// take the place of those before, and its batch. `None` if one did not come so, or has another schema.
-fn splice(chunks: &[Chunk]) -> Option<(Bytes, Vec<ChunkMeta>)> {
-    let streams = chunks.iter().map(|chunk| chunk.ipc.as_ref()).collect::<Option<Vec<&Bytes>>>()?;
-    let meta = |chunk: &Chunk, bytes: usize| ChunkMeta {
-        index: chunk.index,
-        rows: chunk.rows() as u64,
-        is_last: chunk.is_last,
-        bytes: bytes as u64,
-    };
-    if let ([chunk], [stream]) = (chunks, streams.as_slice()) {
-        return Some((Bytes::clone(stream), vec![meta(chunk, stream.len())]));
-    }
-    let schema = schema_message(streams.first()?)?;
-    let mut spliced = Vec::with_capacity(streams.iter().map(|stream| stream.len()).sum());
-    spliced.extend_from_slice(schema);
-    let mut metas = Vec::with_capacity(chunks.len());
-    let mut bytes_before = 0;
-    for (chunk, stream) in chunks.iter().zip(&streams) {
-        spliced.extend_from_slice(stream.strip_prefix(schema)?.strip_suffix(&END_MARK)?);
-        metas.push(meta(chunk, spliced.len() - bytes_before));
-        bytes_before = spliced.len();
-    }
-    spliced.extend_from_slice(&END_MARK);
-    metas.last_mut()?.bytes += END_MARK.len() as u64;
-    Some((spliced.into(), metas))
-}
-
-/// The first message of a stream: a mark, the length of what follows, and that.
-fn schema_message(stream: &[u8]) -> Option<&[u8]> {
-    let length = stream.strip_prefix(&[0xff; 4])?.first_chunk::<4>()?;
-    stream.get(..usize::try_from(u32::from_le_bytes(*length)).ok()?.checked_add(8)?)
-}
-
 fn write_chunks(chunks: &[Chunk], schema: &SchemaRef) -> Result<(Vec<u8>, Vec<ChunkMeta>), ArrowError> {
     assert!(!chunks.is_empty(), "a message without a chunk");
-    let pieces: Vec<RecordBatch> = chunks.iter().flat_map(|chunk| chunk.pieces.iter().cloned()).collect();
+    let mut unpacked = Unpacked::default();
+    let pieces = chunks.iter().flat_map(|chunk| &chunk.pieces).map(|piece| unpacked.batch(piece));
+    let pieces = pieces.collect::<Result<Vec<RecordBatch>, ArrowError>>()?;
     // Small chunks share dictionaries. Large ones that came in one piece each bring their own instead: to make one of
     // several costs a look at every text, a second copy of a text in the message costs next to nothing.
     let apart = chunks.iter().all(|chunk| chunk.pieces.len() == 1 && (chunk.rows() >= LARGE_ROWS || chunk.is_last));
     let all = if apart { RecordBatch::new_empty(Arc::clone(schema)) } else { compact::join(&pieces, schema)? };
-    let bytes = packing::arrow_bytes(&pieces) as usize;
+    let bytes = pieces.iter().map(packing::batch_bytes).sum::<u64>() as usize;
     let mut writer = StreamWriter::try_new(Vec::with_capacity(bytes + bytes / 8 + 4096), schema)?;
     let mut metas = Vec::with_capacity(chunks.len());
     let (mut rows_before, mut bytes_before) = (0, 0);
+    let mut pieces = pieces.iter();
     for chunk in chunks {
         let rows = chunk.rows();
-        match chunk.pieces.as_slice() {
-            [piece] if apart => {
+        match pieces.next() {
+            Some(piece) if apart => {
                 let options = RecordBatchOptions::new().with_row_count(Some(rows));
                 let own = RecordBatch::try_new_with_options(Arc::clone(schema), piece.columns().to_vec(), &options)?;
                 writer.write(&compact::slice(&compact::trim(&own)?, 0, rows))?;
@@ -118,28 +85,23 @@ fn write_chunks(chunks: &[Chunk], schema: &SchemaRef) -> Result<(Vec<u8>, Vec<Ch
 /// One batch as a stream of its own.
 pub(super) fn write_batch(batch: &RecordBatch) -> Result<Vec<u8>, ArrowError> {
     let trimmed = compact::trim(batch)?;
-    let bytes = packing::arrow_bytes(std::slice::from_ref(&trimmed)) as usize;
+    let bytes = packing::batch_bytes(&trimmed) as usize;
     let mut writer = StreamWriter::try_new(Vec::with_capacity(bytes + bytes / 8 + 4096), &batch.schema())?;
     writer.write(&compact::slice(&trimmed, 0, trimmed.num_rows()))?;
     writer.into_inner()
 }
 
 /// A stream's schema and all its batches. The stream must be whole: without its end mark it was cut off.
-pub(super) fn read_stream(bytes: &[u8]) -> Result<(SchemaRef, Vec<RecordBatch>), DecodeError> {
-    // This copy also brings the values into the alignment that makes them usable in place.
-    read_buffer(Buffer::from(bytes))
-}
-
-/// The same; the batches lie within the buffer.
 ///
 /// The push decoder is used because it takes lengths from the bytes at hand; the pulling reader would first allocate
 /// whatever a damaged length says.
-pub(super) fn read_buffer(bytes: Buffer) -> Result<(SchemaRef, Vec<RecordBatch>), DecodeError> {
-    without_panic(NAME, &bytes, || {
+pub(super) fn read_stream(bytes: &[u8]) -> Result<(SchemaRef, Vec<RecordBatch>), DecodeError> {
+    without_panic(NAME, bytes, || {
         if !bytes.ends_with(&END_MARK) {
             return Err(ArrowError::IpcError("the end mark is missing".to_owned()));
         }
-        let mut rest = bytes.clone();
+        // This copy also brings the values into the alignment that makes them usable in place.
+        let mut rest = Buffer::from(bytes);
         let mut decoder = StreamDecoder::new();
         let mut batches = Vec::new();
         while !rest.is_empty() {

@@ -15,7 +15,8 @@ use arrow::json::writer::{JsonArray, WriterBuilder};
 use bytes::Bytes;
 
 use super::{ChunkMeta, DecodeError, EncodeError, Encoding, check_counts, packing, without_panic};
-use crate::delivery::Chunk;
+use crate::delivery::arrived::Unpacked;
+use crate::delivery::{Arrived, Chunk};
 
 const NAME: &str = "json";
 
@@ -29,9 +30,11 @@ impl Encoding for Json {
     fn message(&self, chunks: &[Chunk], _schema: &SchemaRef) -> Result<(Bytes, Vec<ChunkMeta>), EncodeError> {
         assert!(!chunks.is_empty(), "a message without a chunk");
         let (mut bytes, mut metas) = (Vec::new(), Vec::with_capacity(chunks.len()));
+        let mut unpacked = Unpacked::default();
         for chunk in chunks {
             let start = bytes.len();
-            write_array(&chunk.pieces, &mut bytes).map_err(|source| EncodeError { encoding: NAME, source })?;
+            write_array(&chunk.pieces, &mut unpacked, &mut bytes)
+                .map_err(|source| EncodeError { encoding: NAME, source })?;
             metas.push(ChunkMeta {
                 index: chunk.index,
                 rows: chunk.rows() as u64,
@@ -59,10 +62,10 @@ impl Encoding for Json {
     }
 }
 
-fn write_array(pieces: &[RecordBatch], bytes: &mut Vec<u8>) -> Result<(), ArrowError> {
+fn write_array(pieces: &[Arrived], unpacked: &mut Unpacked, bytes: &mut Vec<u8>) -> Result<(), ArrowError> {
     let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, JsonArray>(bytes);
     for piece in pieces {
-        writer.write(piece)?;
+        writer.write(&unpacked.batch(piece)?)?;
     }
     writer.finish()
 }

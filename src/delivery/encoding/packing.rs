@@ -5,13 +5,16 @@
 //! the target makes a message of its own, which `chunk_rows_max` bounds.
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Field};
 
 use super::Encoding;
-use crate::delivery::{Chunk, footprint};
+use crate::delivery::{Arrived, Chunk, footprint};
 
 /// What a message aims at, in bytes of its encoding: large enough that its fixed cost does not show.
 pub const MESSAGE_BYTES: u64 = 1 << 20;
+
+/// The longest float takes 24 digits and signs, a time with its zone as many and two quotes.
+const JSON_NUMBER_BYTES: f64 = 26.0;
 
 /// A message under way: counts what it holds.
 pub struct Packing {
@@ -39,8 +42,17 @@ impl Packing {
 }
 
 /// About how many bytes these rows take as Arrow.
-pub(super) fn arrow_bytes(pieces: &[RecordBatch]) -> u64 {
-    sum_over_columns(pieces, |_, column| match column.as_any_dictionary_opt() {
+pub(super) fn arrow_bytes(pieces: &[Arrived]) -> u64 {
+    let unread = |field: &Field| match field.data_type() {
+        DataType::Dictionary(key, _) => key.primitive_width().unwrap_or(8),
+        other => other.primitive_width().unwrap_or(16),
+    };
+    sum_over_pieces(pieces, batch_bytes, |field| unread(field) as u64)
+}
+
+/// About how many bytes a batch takes as Arrow.
+pub(super) fn batch_bytes(batch: &RecordBatch) -> u64 {
+    sum_over_columns(batch, |_, column| match column.as_any_dictionary_opt() {
         // The keys, and each value once; but not more values than there are rows.
         Some(dictionary) => {
             let keys = dictionary.keys().data_type().primitive_width().unwrap_or(8) as u64 * column.len() as u64;
@@ -52,27 +64,44 @@ pub(super) fn arrow_bytes(pieces: &[RecordBatch]) -> u64 {
 }
 
 /// About how many bytes these rows take as JSON: each value with quotes, name, colon and comma.
-pub(super) fn json_bytes(pieces: &[RecordBatch]) -> u64 {
-    sum_over_columns(pieces, |name, column| {
+pub(super) fn json_bytes(pieces: &[Arrived]) -> u64 {
+    sum_over_pieces(pieces, json_batch_bytes, |field| field.name().len() as u64 + 4 + JSON_NUMBER_BYTES as u64)
+}
+
+fn json_batch_bytes(batch: &RecordBatch) -> u64 {
+    sum_over_columns(batch, |name, column| {
         let value_bytes = match column.as_any_dictionary_opt() {
             Some(dictionary) => mean_bytes(dictionary.values()) + 2.0,
             None if is_text(column.data_type()) => mean_bytes(column) + 2.0,
-            // The longest float takes 24 digits and signs, a time with its zone as many and two quotes.
-            None => 26.0_f64.max(mean_bytes(column) * 3.0),
+            None => JSON_NUMBER_BYTES.max(mean_bytes(column) * 3.0),
         };
         ((value_bytes + name.len() as f64 + 4.0) * column.len() as f64).ceil() as u64
     })
 }
 
-fn sum_over_columns(pieces: &[RecordBatch], bytes: impl Fn(&str, &ArrayRef) -> u64) -> u64 {
-    let mut sum = 0;
-    for piece in pieces {
-        let schema = piece.schema();
-        for (field, column) in schema.fields().iter().zip(piece.columns()) {
-            sum += bytes(field.name(), column);
+/// Of a block that was not read, its own bytes stand for its texts, and each column has so many bytes a row.
+fn sum_over_pieces(pieces: &[Arrived], read: impl Fn(&RecordBatch) -> u64, unread: impl Fn(&Field) -> u64) -> u64 {
+    let bytes = |piece: &Arrived| match piece {
+        Arrived::Batch(batch) => read(batch),
+        Arrived::Packed { block, rows, .. } => {
+            let row: u64 = block.schema().fields().iter().map(|field| unread(field)).sum();
+            row * *rows as u64 + packed_bytes(piece)
         }
+    };
+    pieces.iter().map(bytes).sum()
+}
+
+/// About how many bytes these rows take in a block.
+pub(super) fn packed_bytes(piece: &Arrived) -> u64 {
+    match piece {
+        Arrived::Batch(batch) => batch_bytes(batch),
+        Arrived::Packed { block, rows, .. } => block.bytes().len() as u64 * *rows as u64 / block.rows().max(1) as u64,
     }
-    sum
+}
+
+fn sum_over_columns(batch: &RecordBatch, bytes: impl Fn(&str, &ArrayRef) -> u64) -> u64 {
+    let schema = batch.schema();
+    schema.fields().iter().zip(batch.columns()).map(|(field, column)| bytes(field.name(), column)).sum()
 }
 
 fn is_text(data_type: &DataType) -> bool {

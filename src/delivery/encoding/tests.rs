@@ -4,11 +4,13 @@ use arrow::array::{
     Array, AsArray, Date32Array, DictionaryArray, Float64Array, Int16Array, StringArray, StringViewArray,
     TimestampSecondArray,
 };
-use arrow::compute::{cast, concat_batches};
+use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Field, Int32Type, Schema, TimeUnit};
 use arrow::util::pretty::pretty_format_batches;
 
+use super::packed::{Packed, RowsByRun};
 use super::*;
+use crate::delivery::Arrived;
 
 /// Columns as observations have them, and the types SQL adds.
 fn schema() -> SchemaRef {
@@ -48,11 +50,16 @@ fn rows(from: usize, to: usize) -> RecordBatch {
 fn chunks(ends: &[usize]) -> Vec<Chunk> {
     let mut start = 0;
     let chunk = |(index, end): (usize, &usize)| {
-        let pieces = (start..*end).step_by(3).map(|from| rows(0, *end).slice(from, 3.min(end - from))).collect();
+        let piece = |from| rows(0, *end).slice(from, 3.min(end - from)).into();
+        let pieces = (start..*end).step_by(3).map(piece).collect();
         start = *end;
-        Chunk { index: index as u64, pieces, ipc: None, is_last: index + 1 == ends.len() }
+        Chunk { index: index as u64, pieces, is_last: index + 1 == ends.len() }
     };
     ends.iter().enumerate().map(chunk).collect()
+}
+
+fn batches(chunk: &Chunk) -> Vec<RecordBatch> {
+    chunk.pieces.iter().map(|piece| piece.to_batch().expect("readable")).collect()
 }
 
 fn text(batches: &[RecordBatch]) -> String {
@@ -72,7 +79,7 @@ fn every_encoding_gives_back_what_went_in() {
             for ((chunk, meta), batch) in chunks.iter().zip(&metas).zip(&decoded) {
                 assert_eq!((meta.index, meta.is_last, meta.rows), (chunk.index, chunk.is_last, chunk.rows() as u64));
                 assert_eq!(batch.schema(), schema());
-                let expected = concat_batches(&schema(), &chunk.pieces).expect("same schema");
+                let expected = concat_batches(&schema(), &batches(chunk)).expect("same schema");
                 assert_eq!(text(std::slice::from_ref(batch)), text(&[expected]), "{} {ends:?}", line.name);
             }
             for chunk in &chunks {
@@ -96,7 +103,7 @@ fn every_encoding_gives_back_what_went_in() {
 
 #[test]
 fn json_says_everything_in_words() {
-    let chunk = Chunk { index: 0, pieces: vec![rows(0, 1), rows(1, 2)], ipc: None, is_last: true };
+    let chunk = Chunk { index: 0, pieces: vec![rows(0, 1).into(), rows(1, 2).into()], is_last: true };
     let bytes = by_name("json").expect("in the table").chunk(&chunk, &schema()).expect("encodes");
     let expected = concat!(
         r#"[{"latitude":-0.3333333333333333,"utc":"2020-08-18T09:00:00Z","site_name":"site \"0\", é\\ ","aqi":null,"#,
@@ -104,21 +111,21 @@ fn json_says_everything_in_words() {
         r#""site_name":"site \"1\", é\\ ","aqi":1,"day":"2020-08-19","note":"a note that is not inlined 1"}]"#,
     );
     assert_eq!(std::str::from_utf8(&bytes).expect("text"), expected);
-    let empty = Chunk { index: 0, pieces: vec![], ipc: None, is_last: true };
+    let empty = Chunk { index: 0, pieces: vec![], is_last: true };
     assert_eq!(by_name("json").expect("in the table").chunk(&empty, &schema()).expect("encodes").as_ref(), b"[]");
 }
 
 #[test]
 fn only_used_values_cross_and_only_once_in_a_message() {
     let encoding = by_name("arrow_ipc").expect("in the table");
-    let one = Chunk { index: 0, pieces: vec![rows(0, 1_000).slice(7, 1)], ipc: None, is_last: false };
+    let one = Chunk { index: 0, pieces: vec![rows(0, 1_000).slice(7, 1).into()], is_last: false };
     let (bytes, metas) = encoding.message(std::slice::from_ref(&one), &schema()).expect("encodes");
     let decoded = encoding.decode(&bytes, &metas, &schema()).expect("decodes");
     assert_eq!(decoded[0].column(2).as_dictionary::<Int32Type>().values().len(), 1);
     assert!(bytes.len() < 4_000, "{} bytes for one row", bytes.len());
 
     let many: Vec<Chunk> =
-        (0..20).map(|index| Chunk { index, pieces: vec![rows(0, 50)], ipc: None, is_last: false }).collect();
+        (0..20).map(|index| Chunk { index, pieces: vec![rows(0, 50).into()], is_last: false }).collect();
     let (_, metas) = encoding.message(&many, &schema()).expect("encodes");
     assert!(metas[1..19].iter().all(|meta| meta.bytes + 1_000 < metas[0].bytes), "{metas:?}");
 }
@@ -144,7 +151,7 @@ fn floats_come_back_to_the_last_bit() {
             9007199254740993.0,
         ]);
         let batch = RecordBatch::try_new(Arc::clone(&schema), vec![Arc::new(Float64Array::from(values.clone()))]);
-        let chunk = Chunk { index: 0, pieces: vec![batch.expect("one column")], ipc: None, is_last: true };
+        let chunk = Chunk { index: 0, pieces: vec![batch.expect("one column").into()], is_last: true };
         let (bytes, metas) = json.message(&[chunk], &schema).expect("encodes");
         let decoded = json.decode(&bytes, &metas, &schema).expect("decodes");
         let back = decoded[0].column(0).as_primitive::<arrow::datatypes::Float64Type>().values();
@@ -170,7 +177,7 @@ fn damage_is_an_error_and_never_a_panic() {
             assert!(damaged == bytes.as_ref() || checksum(&damaged) != sum, "seed {seed}");
             // A flipped bit of a value cannot be noticed here; that is what the checksum is for.
             drop(encoding.decode(&damaged, &metas, &schema()));
-            drop(zone::decode_batch(&damaged));
+            drop(Packed::open(damaged.into(), &schema()).and_then(|block| block.to_batch()));
         }
         for length in 0..bytes.len() {
             assert!(encoding.decode(&bytes[..length], &metas, &schema()).is_err(), "{} cut at {length}", line.name);
@@ -189,53 +196,66 @@ fn damage_is_an_error_and_never_a_panic() {
     assert!(refused.to_string().ends_with("expected (x Utf8)"), "{refused}");
 }
 
-#[test]
-fn a_chunk_that_came_as_arrow_goes_out_as_it_came() {
-    // Other rows use other values, so each stream has dictionaries of its own.
-    let came = |from: usize| {
-        let batch = rows(0, 90).slice(from, 30);
-        let (came, held) = zone::decode_and_hold(&zone::encode_batch(&batch).expect("encodes")).expect("decodes");
-        assert_eq!(text(std::slice::from_ref(&came)), text(&[batch]));
-        Chunk { index: from as u64, pieces: vec![came], ipc: Some(held), is_last: from == 60 }
-    };
-    let all = [came(0), came(30), came(60)];
-    for line in ENCODINGS {
-        let encoding = (line.make)();
-        let (bytes, _) = encoding.message(&all[1..2], &schema()).expect("encodes");
-        assert_eq!(Some(&bytes) == all[1].ipc.as_ref(), line.name == "arrow_ipc");
-        let half_known = [all[0].clone(), Chunk { ipc: None, ..all[1].clone() }];
-        for chunks in [&all[..1], &all[..2], &all, &half_known] {
-            let (bytes, metas) = encoding.message(chunks, &schema()).expect("encodes");
-            let said: Vec<(u64, u64, bool)> = metas.iter().map(|meta| (meta.index, meta.rows, meta.is_last)).collect();
-            let expected: Vec<(u64, u64, bool)> = chunks.iter().map(|chunk| (chunk.index, 30, chunk.is_last)).collect();
-            assert_eq!(said, expected);
-            let back = encoding.decode(&bytes, &metas, &schema()).expect("decodes");
-            let pieces: Vec<RecordBatch> = chunks.iter().flat_map(|chunk| chunk.pieces.clone()).collect();
-            assert_eq!(text(&back), text(&pieces), "{} {expected:?}", line.name);
-        }
-    }
+/// Rows `from..to` of a block of the first hundred.
+fn of_block(block: &Packed, index: u64, from: usize, to: usize) -> Chunk {
+    let piece = Arrived::from(block.clone()).slice(from, to - from);
+    Chunk { index, pieces: vec![piece], is_last: to == 100 }
 }
 
 #[test]
-fn a_zone_and_a_schema_stand_alone() {
-    let batch = rows(0, 100);
-    for (offset, length) in [(0, 100), (3, 4), (99, 1), (5, 0)] {
-        let slice = batch.slice(offset, length);
-        let bytes = zone::encode_batch(&slice).expect("encodes");
-        let back = zone::decode_batch(&bytes).expect("decodes");
-        assert_eq!((text(std::slice::from_ref(&back)), back.schema()), (text(&[slice]), schema()));
-        let plain = cast(back.column(2), &DataType::Utf8).expect("text");
-        assert_eq!(plain.len(), length);
-        assert_eq!(zone::decode_schema(&bytes).expect("decodes"), schema());
+fn rows_of_a_block_come_back_wherever_chunks_end() {
+    let block = RowsByRun::of_batch(&rows(0, 100)).pack().expect("packs");
+    let block = Packed::open(block.into(), &schema()).expect("a block");
+    let other =
+        Packed::open(RowsByRun::of_batch(&rows(0, 100)).pack().expect("packs").into(), &schema()).expect("same");
+    let two = |from: usize, to: usize| {
+        let pieces =
+            vec![Arrived::from(block.clone()).slice(from, 100 - from), Arrived::from(other.clone()).slice(0, to)];
+        Chunk { index: 1, pieces, is_last: false }
+    };
+    for line in ENCODINGS {
+        let encoding = (line.make)();
+        for chunks in [
+            vec![of_block(&block, 0, 0, 100)],
+            vec![of_block(&block, 3, 20, 30)],
+            vec![of_block(&block, 0, 0, 30), of_block(&block, 1, 30, 31), of_block(&block, 2, 31, 100)],
+            vec![of_block(&block, 0, 10, 60), of_block(&other, 1, 60, 100)],
+            vec![of_block(&block, 0, 0, 60), of_block(&block, 1, 20, 30)],
+            vec![of_block(&block, 0, 0, 90), two(90, 5), of_block(&other, 2, 5, 100)],
+            vec![Chunk { index: 0, pieces: vec![rows(0, 7).into()], is_last: false }, of_block(&block, 1, 7, 100)],
+        ] {
+            let (bytes, metas) = encoding.message(&chunks, &schema()).expect("encodes");
+            let said: Vec<(u64, u64, bool)> = metas.iter().map(|meta| (meta.index, meta.rows, meta.is_last)).collect();
+            let expected: Vec<(u64, u64, bool)> =
+                chunks.iter().map(|chunk| (chunk.index, chunk.rows() as u64, chunk.is_last)).collect();
+            assert_eq!(said, expected);
+            let back = encoding.decode(&bytes, &metas, &schema()).expect("decodes");
+            for (chunk, back) in chunks.iter().zip(&back) {
+                let expected = concat_batches(&schema(), &batches(chunk)).expect("same schema");
+                assert_eq!(text(std::slice::from_ref(back)), text(&[expected]), "{} {said:?}", line.name);
+            }
+        }
     }
-    let alone = zone::encode_schema(&schema()).expect("encodes");
-    assert_eq!(zone::decode_schema(&alone).expect("decodes"), schema());
-    assert_eq!(zone::decode_batch(&alone).expect_err("no batch").to_string(), "batches of a zone: 0, announced 1");
+    // Whole or for the most part, it goes as it is; a little of it goes alone.
+    let packed = by_name("packed").expect("in the table");
+    let is_within = |chunk: Chunk| {
+        let (bytes, _) = packed.message(&[chunk], &schema()).expect("encodes");
+        bytes.windows(block.bytes().len()).any(|window| window == block.bytes())
+    };
+    assert!(is_within(of_block(&block, 0, 0, 100)) && is_within(of_block(&block, 0, 30, 80)));
+    assert!(!is_within(of_block(&block, 0, 30, 70)));
+}
+
+#[test]
+fn a_schema_stands_alone() {
+    let alone = schema::encode_schema(&schema()).expect("encodes");
+    assert_eq!(schema::decode_schema(&alone).expect("decodes"), schema());
+    assert!(schema::decode_schema(&alone[..alone.len() - 1]).is_err());
 }
 
 #[test]
 fn a_message_takes_chunks_up_to_its_target_and_at_least_one() {
-    let chunk = |index| Chunk { index, pieces: vec![rows(0, 100)], ipc: None, is_last: false };
+    let chunk = |index| Chunk { index, pieces: vec![rows(0, 100).into()], is_last: false };
     for line in ENCODINGS {
         let encoding = (line.make)();
         let own = encoding.estimate(&chunk(0));

@@ -1,7 +1,8 @@
-use arrow::array::{AsArray, Int64Array};
+use arrow::array::{AsArray, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema};
 
 use super::*;
+use crate::delivery::encoding::packed::{Packed, RowsByRun};
 use crate::delivery::{LastLoaded, chunking};
 
 const T0: Duration = Duration::ZERO;
@@ -23,7 +24,9 @@ fn cut_by(strategy: &str, base: usize) -> ResultBuffer {
 fn say(state: &ChunkState) -> String {
     match state {
         ChunkState::Ready(chunk) => {
-            let values = |piece: &RecordBatch| piece.column(0).as_primitive::<Int64Type>().values().to_vec();
+            let values = |piece: &Arrived| {
+                piece.to_batch().expect("readable").column(0).as_primitive::<Int64Type>().values().to_vec()
+            };
             let loaded = chunk.clone().load(&mut LastLoaded::default()).expect("all is in memory");
             let rows: Vec<i64> = loaded.pieces.iter().flat_map(values).collect();
             let first = rows.first().copied().unwrap_or(0);
@@ -119,7 +122,7 @@ fn batches_of_another_shape_are_refused() {
 #[test]
 fn acknowledged_batches_are_freed() {
     let mut result = cut_by("fixed", 3);
-    let one = result.cost(&numbers(0, 3));
+    let one = result.cost(&numbers(0, 3).into());
     for i in 0..4 {
         result.append(numbers(i * 3, i * 3 + 3)).expect("same schema");
     }
@@ -145,6 +148,31 @@ fn a_quick_reader_gets_larger_chunks_and_old_ones_stay() {
         })
         .collect();
     assert_eq!(sizes, [1_000, 2_000, 4_000, 8_000, 5_000]);
+}
+
+/// Blocks of 3000 rows, which a reader that gets 1000 at first is given whole; not so from blocks that are too large.
+#[test]
+fn chunks_end_with_blocks_if_that_is_not_much_more() {
+    let check = |strategy: &str, block_rows: i64, expected: &[usize]| {
+        let mut result = cut_by(strategy, 200);
+        result.set_estimate(100_000);
+        for block in 0..4 {
+            let rows = numbers(block * block_rows, (block + 1) * block_rows);
+            let bytes = RowsByRun::of_batch(&rows).pack().expect("packs");
+            result.append(Packed::open(bytes.into(), &schema()).expect("a block")).expect("same schema");
+        }
+        result.finish();
+        let sizes = (0..).map_while(|index| match result.ask(index, T0) {
+            ChunkState::Ready(chunk) => Some(chunk.rows()),
+            _ => None,
+        });
+        assert_eq!(sizes.take(expected.len()).collect::<Vec<_>>(), expected, "{strategy}, blocks of {block_rows} rows");
+    };
+    check("adaptive", 3_000, &[3_000; 4]);
+    check("adaptive", 8_000, &[8_000; 4]);
+    check("adaptive", 600, &[1_200, 1_200]);
+    check("adaptive", 9_000, &[1_000, 8_000, 1_000, 8_000]);
+    check("fixed", 3_000, &[200; 60]);
 }
 
 /// Quick, then slow, then quick again: chunks grow to the largest, shrink to the smallest within four, and grow again.

@@ -15,13 +15,15 @@ fn s(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
+/// Rows that take about as much on disk as in memory: the numbers lie far apart.
 fn rows(count: i64) -> RecordBatch {
     let schema = Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, false)]));
-    RecordBatch::try_new(schema, vec![Arc::new(Int64Array::from_iter_values(0..count))]).expect("one column")
+    let numbers = Int64Array::from_iter_values((0..count).map(|n| n.wrapping_mul(0x1e37_79b9_7f4a_7c15)));
+    RecordBatch::try_new(schema, vec![Arc::new(numbers)]).expect("one column")
 }
 
 fn cost(count: i64) -> u64 {
-    crate::delivery::rows::Rows::default().cost(&rows(count))
+    crate::delivery::rows::Rows::default().cost(&rows(count).into())
 }
 
 fn params() -> ChunkingParams {
@@ -176,7 +178,7 @@ fn with_disk(in_memory: u64, on_disk: u64) -> ResultStore {
 
 /// Keeps a batch where the store says, as a node does.
 fn keep(store: &mut ResultStore, id: u128) -> Result<Place, StoreError> {
-    let place = store.place(QueryId(id), &rows(BATCH))?;
+    let place = store.place(QueryId(id), &rows(BATCH).into())?;
     let payload = Payload::of(&rows(BATCH).into()).expect("it is encoded");
     let length = payload.bytes().len() as u64;
     if place == Place::Disk && store.disk.take(length) {

@@ -19,7 +19,7 @@ fn every_combination_of_strategies_gives_the_same_rows() {
                     "--chunking-strategy",
                     chunking,
                 ]);
-                for encoding in ["arrow_ipc", "json"] {
+                for encoding in ["arrow_ipc", "packed", "json"] {
                     let what = format!("{forwarding}, async {asynchronous}, {chunking}, {encoding}");
                     let arguments = [&CLASSIC[..], &["--format", "csv", "--encoding", encoding]].concat();
                     let ended = place.run(&arguments);

@@ -34,7 +34,8 @@ pub async fn run(nodes: &Nodes, scenarios: &Scenarios, cancels: usize, scan: Dur
     let name: Arc<str> = format!("{}/cancel", scenarios.label).into();
     let begun = Instant::now();
     let at = |time: Instant| time.duration_since(begun).as_micros() as i64;
-    let manner = Manner { deadline: Duration::from_secs(5), retry: false, encoding: "arrow_ipc" };
+    let manner =
+        Manner { deadline: Duration::from_secs(5), retry: false, encoding: crate::delivery::encoding::DEFAULT };
     let mut records = Vec::new();
     // What ran before has to be gone first.
     until_free(nodes).await;

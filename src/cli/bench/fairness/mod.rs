@@ -284,7 +284,8 @@ async fn questions(leader: &str, parameter: &str) -> Result<(Arc<Question>, Vec<
     });
     let mut counted = Vec::new();
     for mut question in std::iter::once(data::scan(parameter)).chain(smalls) {
-        let manner = Manner { deadline: Duration::from_secs(60), retry: true, encoding: "arrow_ipc" };
+        let manner =
+            Manner { deadline: Duration::from_secs(60), retry: true, encoding: crate::delivery::encoding::DEFAULT };
         let sent = send(&client, &question, None, manner).await;
         if sent.status != record::Status::Ok || sent.rows == 0 {
             let why = sent.why.unwrap_or_else(|| "it has no rows".to_owned());

@@ -168,7 +168,7 @@ impl Scenarios {
             timing: Timing { pace, from: Duration::ZERO, until },
             teams: Weighted::one(Some(Team::from(team))),
             questions,
-            manner: Manner { deadline: DEADLINE, retry: false, encoding: "arrow_ipc" },
+            manner: Manner { deadline: DEADLINE, retry: false, encoding: crate::delivery::encoding::DEFAULT },
             outstanding_max: OUTSTANDING_MAX,
         }
     }

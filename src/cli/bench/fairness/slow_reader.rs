@@ -20,7 +20,8 @@ const SAMPLE_INTERVAL: Duration = Duration::from_millis(20);
 pub async fn beside<T>(nodes: &Nodes, measured: impl Future<Output = T>) -> (T, Option<Memory>) {
     let before = nodes.resident_bytes();
     let mut most = before;
-    let manner = Manner { deadline: Duration::from_secs(60), retry: false, encoding: "arrow_ipc" };
+    let manner =
+        Manner { deadline: Duration::from_secs(60), retry: false, encoding: crate::delivery::encoding::DEFAULT };
     let reading = async {
         let client = Client::new(&nodes.leader);
         let Ok(mut answer) = client.open(giant().spec(Some(Team::from(GREEDY)), manner)).await else { return };
