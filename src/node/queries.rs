@@ -32,6 +32,7 @@ use crate::engine::hop::Hop;
 use crate::engine::message::ScanPath;
 use crate::engine::reader::{PinnedPartition, QueryContext};
 use crate::engine::session::Engine;
+use crate::engine::share::Flow;
 use crate::engine::stop::StopReason;
 use crate::failure::{Failure, FailureKind};
 use crate::leader::answer::{Footer, QuerySpec, QueryState};
@@ -162,7 +163,8 @@ impl Queries {
         let rows = plan.rows_estimate.unwrap_or_else(|| rows_of(&plan.partitions, &manifest));
         self.desk().planned(id, rows, Arc::clone(&context.meter));
         // Held until the last row is stored, or the query ends otherwise.
-        let _room = self.room.wait_for(plan.rows_estimate, &plan.schema(), deadline.saturating_sub(self.now())).await;
+        let (flow, left) = (Flow(spec.team.clone()), deadline.saturating_sub(self.now()));
+        let _room = self.room.wait_for(plan.rows_estimate, &plan.schema(), &flow, left).await;
         let limits = &self.membership.config().limits;
         let chunking = ChunkingParams {
             strategy: Arc::clone(&self.chunking),
