@@ -143,13 +143,15 @@ fn a_deadline_that_cannot_be_met_is_refused_once_times_are_known() {
     let refused = admission.offer(QueryId(4), share("green", 1), s(5), s(4)).expect_err("1 s is too short");
     assert_eq!(refused, Refused::DeadlineCannotBeMet { wait: s(2), left: s(1), retry_after: s(1) });
     assert_eq!(refused.to_string(), "about 2000 ms to wait, but 1000 ms left until the deadline");
-    assert_eq!(admission.offer(QueryId(4), share("green", 1), s(6), s(4)), Ok(None));
+    // It would start after 2 s and run for 4.
+    assert!(admission.offer(QueryId(4), share("green", 1), s(9), s(4)).is_err(), "5 s are too short as well");
+    assert_eq!(admission.offer(QueryId(4), share("green", 1), s(10), s(4)), Ok(None));
     let counters = admission.counters();
     assert_eq!(
         (counters.service_average, counters.waits.p50, counters.waits.p99),
         (Some(s(4)), Some(s(0)), Some(s(4)))
     );
-    assert_eq!(counters.flows[&team("green")].refused, 1);
+    assert_eq!(counters.flows[&team("green")].refused, 2);
 }
 
 #[test]
