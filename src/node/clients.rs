@@ -235,10 +235,13 @@ impl ClientService for Clients {
         let id = new_query_id().map_err(|error| queries.fail(FailureKind::Internal, "RANDOM", error))?;
         let (wait, partial_allowed) = (spec.wait, spec.allow_partial);
         let share = queries.share_for(id, &spec, client);
-        queries
-            .desk()
-            .offer(id, spec, share, now.saturating_add(time_left), now)
-            .map_err(|failure| failure.at(queries.me()))?;
+        let is_core_idle = queries.pool.is_idle();
+        let offered = {
+            let mut desk = queries.desk();
+            desk.tell_idle(is_core_idle);
+            desk.offer(id, spec, share, now.saturating_add(time_left), now)
+        };
+        offered.map_err(|failure| failure.at(queries.me()))?;
         queries.pump();
         if wait {
             let changes = queries.desk().changes(id);

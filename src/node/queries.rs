@@ -102,10 +102,22 @@ impl Queries {
         super::dial_address(config, &self.fingerprint, id).unwrap_or_else(|| "unknown".to_owned())
     }
 
-    /// Starts whatever may start.
+    /// Starts whatever may start. To be called whenever a query came or ended, and when a core that was waited for has
+    /// nothing to do.
     pub fn pump(self: &Arc<Self>) {
+        let is_core_idle = self.pool.is_idle();
+        self.desk().tell_idle(is_core_idle);
         loop {
-            let Some(id) = self.desk().start_next(self.now()) else { return };
+            let (started, waiting) = {
+                let mut desk = self.desk();
+                (desk.start_next(self.now()), desk.load().1)
+            };
+            let Some(id) = started else {
+                if waiting > 0 {
+                    self.pool.want_idleness(!is_core_idle);
+                }
+                return;
+            };
             let queries = Arc::clone(self);
             self.cpu.spawn(async move {
                 let guard = EndOnPanic { queries: Arc::clone(&queries), id };
