@@ -59,7 +59,7 @@ fn shipped_files_describe_the_documented_clusters() {
         let strategies = &config.strategies;
         assert_eq!((strategies.forwarding_strategy.as_str(), strategies.async_forwarding), ("parallel", true));
         assert_eq!((strategies.chunking_strategy.as_str(), strategies.chunk_size), ("adaptive", 200));
-        assert_eq!(strategies.fairness_strategy, "strict");
+        assert_eq!(strategies.fairness_strategy, "fair_queue");
         assert_eq!(config.dataset.root, Path::new("datasets/2020-fire"));
         for day in ["20200810", "20200924"] {
             assert!(config.team_of_date(day.parse().unwrap()).is_some());
@@ -215,7 +215,7 @@ fn wrong_values_are_told_with_what_would_be_right() {
     );
     check(r#""adaptive""#, r#""adaptiv""#, "strategies.chunking_strategy", "did you mean adaptive?");
     check(
-        r#""strict""#,
+        r#""fair_queue""#,
         "7",
         "strategies.fairness_strategy",
         "must be one of strict, weighted, hybrid, fair_queue, fifo (is 7)",

@@ -15,7 +15,7 @@ pub trait ScanPool: Send + Sync {
     /// Runs the job, now or later, on a thread of the pool's choice, when it is the share's turn.
     fn spawn(&self, share: &Share, job: Job);
 
-    /// How many jobs run at the same time; a query keeps about twice as many in flight.
+    /// How many jobs run at the same time; a query keeps a few for each in flight.
     fn width(&self) -> usize;
 }
 

@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use super::executor::{Clock, Job, ScanPool};
 use super::share::Share;
@@ -27,6 +27,7 @@ struct Pool {
     threads: rayon::ThreadPool,
     clock: Clock,
     state: Mutex<State>,
+    idle: Notify,
 }
 
 struct State {
@@ -35,6 +36,8 @@ struct State {
     given: usize,
     /// What a turn took, the last ones counting most; none before the first.
     average: Option<Duration>,
+    /// Whether somebody wants to be told when one is left over.
+    is_idleness_wanted: bool,
 }
 
 enum Work {
@@ -49,8 +52,9 @@ impl FairPool {
     pub fn new(threads: usize, clock: Clock) -> Result<FairPool, rayon::ThreadPoolBuildError> {
         let threads =
             rayon::ThreadPoolBuilder::new().num_threads(threads).thread_name(|n| format!("scan-{n}")).build()?;
-        let state = Mutex::new(State { turns: Turns::default(), given: 0, average: None });
-        Ok(FairPool(Arc::new(Pool { threads, clock, state })))
+        let state = State { turns: Turns::default(), given: 0, average: None, is_idleness_wanted: false };
+        let state = Mutex::new(state);
+        Ok(FairPool(Arc::new(Pool { threads, clock, state, idle: Notify::new() })))
     }
 
     /// Waits for a turn to compute on a thread of the caller's. Whoever has one must not wait for another turn, nor for
@@ -64,6 +68,27 @@ impl FairPool {
     /// What a turn takes on average, the last ones counting most; none before the first.
     pub fn average(&self) -> Option<Duration> {
         self.0.state().average
+    }
+
+    /// Whether a turn is left over.
+    pub fn is_idle(&self) -> bool {
+        self.0.state().given < self.0.threads.current_num_threads()
+    }
+
+    /// The next turn that is left over ends one [`FairPool::idled`]. With `even_now` so does one that is left over now:
+    /// for who last saw none.
+    pub fn want_idleness(&self, even_now: bool) {
+        let mut state = self.0.state();
+        if even_now && state.given < self.0.threads.current_num_threads() {
+            self.0.idle.notify_one();
+        } else {
+            state.is_idleness_wanted = true;
+        }
+    }
+
+    /// Waits until a turn was left over after somebody wanted to know.
+    pub async fn idled(&self) {
+        self.0.idle.notified().await;
     }
 
     /// Turns that are given, and work that waits for one.
@@ -142,6 +167,9 @@ impl Pool {
             }
         }
         state.given -= 1;
+        if std::mem::take(&mut state.is_idleness_wanted) {
+            self.idle.notify_one();
+        }
         None
     }
 }
@@ -244,6 +272,27 @@ mod tests {
         assert!(told.try_recv().is_err(), "the only turn is given");
         drop(fourth);
         told.recv().expect("the job ran");
+    }
+
+    #[test]
+    fn who_wants_to_know_is_told_once_that_a_turn_is_left_over() {
+        let pool = pool(1);
+        let is_told = |pool: &FairPool| pool.idled().now_or_never().is_some();
+        let take = || pool.turn(&share("a", 1)).now_or_never().expect("the node is idle");
+        drop(take());
+        assert!(pool.is_idle() && !is_told(&pool), "nobody wanted to know");
+        let held = take();
+        pool.want_idleness(true);
+        assert!(!pool.is_idle() && !is_told(&pool));
+        drop(held);
+        assert!(is_told(&pool) && !is_told(&pool));
+        // One that is left over now counts only for who has not seen it.
+        pool.want_idleness(false);
+        assert!(!is_told(&pool));
+        drop(take());
+        assert!(is_told(&pool));
+        pool.want_idleness(true);
+        assert!(is_told(&pool));
     }
 
     #[test]

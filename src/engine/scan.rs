@@ -1,7 +1,6 @@
 //! Scans zones that this node holds: small jobs of one zone or a few, on the pool passed in.
 //!
-//! A query keeps about twice as many jobs in flight as the pool has threads, so that no query fills the pool's
-//! queue. Jobs never block; their results are taken in the order of the zones. A job that is lost or panics is an
+//! A query keeps a few jobs in flight for every thread of the pool, so that no query fills the pool's queue. Jobs never block; their results are taken in the order of the zones. A job that is lost or panics is an
 //! error of its zone, never the end of the stream. Cancel is noticed between two zones. A zone that its bounds or its
 //! index decide is told without a job.
 
@@ -37,6 +36,11 @@ pub const PART_BYTES_MAX: usize = 1 << 20;
 /// To hand a job over and take its result costs as much as comparing a zone, so a job takes several. Fewer: more
 /// hand-overs, and smaller blocks. More: worse shared among threads, and others wait longer for their turn.
 const ZONES_PER_JOB: usize = 4;
+
+/// Jobs of a scan that wait or run, or whose rows were not taken yet, for every thread of the pool. Fewer: on a busy node
+/// the pool is through with them before the query's task, which needs a core as well, has come to queue more, and the
+/// query's turns go to others. More: rows of more zones are held beside those that are stored, 2 MB a job at most.
+const JOBS_PER_THREAD: usize = 8;
 
 /// Rows that may still be handed out, shared by everything that one hop asks for.
 #[derive(Debug)]
@@ -128,7 +132,7 @@ impl ScanJobs {
         self,
         partitions: Vec<(PartitionId, Stored, Option<Vec<u32>>)>,
     ) -> impl Stream<Item = ZoneOutcome> + Send {
-        let in_flight = self.pool.width() * 2;
+        let in_flight = self.pool.width() * JOBS_PER_THREAD;
         let jobs = Arc::new(self);
         let tasks = stream::iter(partitions).flat_map({
             let jobs = Arc::clone(&jobs);

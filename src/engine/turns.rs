@@ -9,7 +9,7 @@
 //!
 //! Work without a share (weight 0) is done in the order of its arrival, as one lane among the flows.
 //!
-//! A turn costs O(log n) of what waits. Bounded by its users: a scan queues at most twice as many jobs as the node has
+//! A turn costs O(log n) of what waits. Bounded by its users: a scan queues a few jobs for each of the node's
 //! threads, and each running query and each reader waits for one turn at a time.
 //!
 //! Invariant: what was pushed comes out once; when all is done nothing is remembered but the time.

@@ -44,6 +44,8 @@ pub struct AdmissionLimits {
     pub concurrent_max: usize,
     /// `team_concurrent_max`: queries of one flow that run, as far as the strategy holds to it.
     pub team_concurrent_max: usize,
+    /// Cores that compute for queries on this node.
+    pub cores: usize,
 }
 
 /// Where a query is.
@@ -77,6 +79,7 @@ pub struct Admission {
     /// Started, but not yet handed out by `start_next`. All of them are running.
     started: VecDeque<QueryId>,
     flows: BTreeMap<Flow, FlowState>,
+    is_core_idle: bool,
     active_peak: usize,
     queued_peak: usize,
     waits: Recent,
@@ -95,6 +98,7 @@ impl Admission {
             account: Account::default(),
             started: VecDeque::new(),
             flows: BTreeMap::new(),
+            is_core_idle: true,
             active_peak: 0,
             queued_peak: 0,
             waits: Recent::default(),
@@ -112,6 +116,12 @@ impl Admission {
     /// The strategy that decides, and in which order the work of running queries is to be done.
     pub fn strategy(&self) -> (&'static str, TurnOrder) {
         (self.strategy.name(), self.strategy.turns())
+    }
+
+    /// Whether a core has nothing to do, as far as the caller knows now. The next query that starts takes it: until told
+    /// again, no core is idle.
+    pub fn tell_idle(&mut self, is_core_idle: bool) {
+        self.is_core_idle = is_core_idle;
     }
 
     /// A query arrives. It either starts at once, to be collected by [`Self::start_next`], or waits; if it took the place
@@ -255,6 +265,8 @@ impl Admission {
         FairnessLimits {
             concurrent_max: self.limits.concurrent_max,
             team_concurrent_max: self.limits.team_concurrent_max,
+            cores: self.limits.cores,
+            is_core_idle: self.is_core_idle,
         }
     }
 
@@ -281,6 +293,7 @@ impl Admission {
         self.running.insert(id, Running { bill: self.account.starts(&share), started: now });
         self.active_peak = self.active_peak.max(self.running.len());
         self.started.push_back(id);
+        self.is_core_idle = false;
     }
 
     fn stop(&mut self, id: QueryId) -> Option<Flow> {

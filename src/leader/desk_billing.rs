@@ -17,6 +17,11 @@ impl Desk {
         self.admission.set_strategy(strategy);
     }
 
+    /// Whether a core of this node has nothing to do now: to be told before queries are offered or started.
+    pub fn tell_idle(&mut self, is_core_idle: bool) {
+        self.admission.tell_idle(is_core_idle);
+    }
+
     /// In which order the work of running queries is to be done.
     pub fn turn_order(&self) -> TurnOrder {
         self.admission.strategy().1

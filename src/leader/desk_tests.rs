@@ -6,7 +6,7 @@ use crate::leader::admission::AdmissionLimits;
 use crate::leader::fairness::{self, Flow};
 
 fn desk() -> Desk {
-    let limits = AdmissionLimits { queue_capacity: 2, concurrent_max: 1, team_concurrent_max: 1 };
+    let limits = AdmissionLimits { queue_capacity: 2, concurrent_max: 1, team_concurrent_max: 1, cores: 1 };
     let strategy = fairness::by_name("strict").expect("it is in the table");
     let store = StoreLimits { bytes_max: 1 << 20, ttl: Duration::from_secs(300), idle: Duration::from_secs(30) };
     Desk::new(Admission::new(limits, strategy), ResultStore::new(store))

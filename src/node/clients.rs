@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::{self, BoxStream};
 use futures::{FutureExt, StreamExt};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use super::queries::Queries;
 use super::status::{Metrics, NodeStatus};
@@ -19,6 +19,7 @@ use crate::delivery::encoding::packing::{MESSAGE_BYTES, Packing};
 use crate::delivery::encoding::schema::encode_schema;
 use crate::delivery::encoding::{self, checksum};
 use crate::delivery::{Chunk, Cut, LastLoaded, QueryId};
+use crate::engine::executor::ScanPool;
 use crate::engine::session::Ask;
 use crate::engine::sql_gate::SQL_BYTES_MAX;
 use crate::failure::{Failure, FailureKind};
@@ -170,23 +171,28 @@ impl Queries {
                 (Ok(encoding.message(&chunks, &schema)), self.now().saturating_sub(start))
             }
             false => {
-                let (pool, share) = (self.pool.clone(), self.turn_share(id));
-                let encoded = self.cpu.spawn(async move {
-                    // Asked for on the thread that encodes: a turn must not wait for a thread.
-                    let turn = pool.turn(&share).await;
+                let (tell, told) = oneshot::channel();
+                let clock = Arc::clone(&self.clock);
+                let encode = Box::new(move || {
+                    // Nobody reads any more.
+                    if tell.is_closed() {
+                        return;
+                    }
+                    let start = clock();
                     let message = encoding.message(&chunks, &schema);
-                    (message, turn.elapsed())
+                    let _ = tell.send((message, clock().saturating_sub(start)));
                 });
-                match encoded.await {
+                self.pool.spawn(&self.turn_share(id), encode);
+                match told.await {
                     Ok((message, cpu)) => (Ok(message), cpu),
-                    Err(error) => (Err(error), Duration::ZERO),
+                    Err(lost) => (Err(lost), Duration::ZERO),
                 }
             }
         };
-        let encoded = encoded.map_err(|error| match error.is_cancelled() {
-            // Its threads end, and so does the node.
+        // The pool's threads report no panic; they end only with the node.
+        let encoded = encoded.map_err(|_| match self.shutdown.borrow().is_some() {
             true => self.fail(FailureKind::Unavailable, "ENDING", format!("{} is ending", self.me())),
-            false => self.encode_failure(&error),
+            false => self.fail(FailureKind::Internal, "ENCODING", "a chunk could not be encoded: its encoder panicked"),
         })?;
         let (data, metas) = encoded.map_err(|error| self.encode_failure(&error))?;
         self.bill_message(id, cpu, data.len());
@@ -236,10 +242,13 @@ impl ClientService for Clients {
         let id = new_query_id().map_err(|error| queries.fail(FailureKind::Internal, "RANDOM", error))?;
         let (wait, partial_allowed) = (spec.wait, spec.allow_partial);
         let share = queries.share_for(id, &spec, client);
-        queries
-            .desk()
-            .offer(id, spec, share, now.saturating_add(time_left), now)
-            .map_err(|failure| failure.at(queries.me()))?;
+        let is_core_idle = queries.pool.is_idle();
+        let offered = {
+            let mut desk = queries.desk();
+            desk.tell_idle(is_core_idle);
+            desk.offer(id, spec, share, now.saturating_add(time_left), now)
+        };
+        offered.map_err(|failure| failure.at(queries.me()))?;
         queries.pump();
         if wait {
             let changes = queries.desk().changes(id);

@@ -329,6 +329,15 @@ impl Node {
                 }
             }
         });
+        tasks.spawn({
+            let queries = Arc::clone(&queries);
+            async move {
+                loop {
+                    queries.pool.idled().await;
+                    queries.pump();
+                }
+            }
+        });
         if let Some(data) = data {
             let keeper = loading::keep_loaded(Arc::clone(&membership), Arc::clone(&store), data);
             tasks.spawn(async move { Ok(keeper.await.map(|never| match never {})?) });
@@ -509,6 +518,7 @@ fn desk(config: &Config, disk: Arc<SpoolSpace>) -> Result<Desk, NodeError> {
             queue_capacity: limits.queue_capacity,
             concurrent_max: limits.concurrent_max,
             team_concurrent_max: limits.team_concurrent_max,
+            cores: thread_budget(config),
         },
         fairness,
     );

@@ -32,6 +32,7 @@ use crate::engine::hop::Hop;
 use crate::engine::message::ScanPath;
 use crate::engine::reader::{PinnedPartition, QueryContext};
 use crate::engine::session::Engine;
+use crate::engine::share::Flow;
 use crate::engine::stop::StopReason;
 use crate::failure::{Failure, FailureKind};
 use crate::leader::answer::{Footer, QuerySpec, QueryState};
@@ -101,10 +102,22 @@ impl Queries {
         super::dial_address(config, &self.fingerprint, id).unwrap_or_else(|| "unknown".to_owned())
     }
 
-    /// Starts whatever may start.
+    /// Starts whatever may start. To be called whenever a query came or ended, and when a core that was waited for has
+    /// nothing to do.
     pub fn pump(self: &Arc<Self>) {
+        let is_core_idle = self.pool.is_idle();
+        self.desk().tell_idle(is_core_idle);
         loop {
-            let Some(id) = self.desk().start_next(self.now()) else { return };
+            let (started, waiting) = {
+                let mut desk = self.desk();
+                (desk.start_next(self.now()), desk.load().1)
+            };
+            let Some(id) = started else {
+                if waiting > 0 {
+                    self.pool.want_idleness(!is_core_idle);
+                }
+                return;
+            };
             let queries = Arc::clone(self);
             self.cpu.spawn(async move {
                 let guard = EndOnPanic { queries: Arc::clone(&queries), id };
@@ -162,7 +175,8 @@ impl Queries {
         let rows = plan.rows_estimate.unwrap_or_else(|| rows_of(&plan.partitions, &manifest));
         self.desk().planned(id, rows, Arc::clone(&context.meter));
         // Held until the last row is stored, or the query ends otherwise.
-        let _room = self.room.wait_for(plan.rows_estimate, &plan.schema(), deadline.saturating_sub(self.now())).await;
+        let (flow, left) = (Flow(spec.team.clone()), deadline.saturating_sub(self.now()));
+        let _room = self.room.wait_for(plan.rows_estimate, &plan.schema(), &flow, left).await;
         let limits = &self.membership.config().limits;
         let chunking = ChunkingParams {
             strategy: Arc::clone(&self.chunking),

@@ -33,7 +33,7 @@ pub enum Refused {
         /// When a place is likely to be free.
         retry_after: Duration,
     },
-    /// It would still be waiting at its deadline. More time may help, and so may waiting a while.
+    /// It would still be waiting at its deadline, or so late before it that it could not end. More time may help, and so may waiting a while.
     #[error("about {} ms to wait, but {} ms left until the deadline", wait.as_millis(), left.as_millis())]
     DeadlineCannotBeMet {
         /// The wait to be expected.

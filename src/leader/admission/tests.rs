@@ -9,7 +9,7 @@ fn s(seconds: u64) -> Duration {
 }
 
 fn strict(queue_capacity: usize, concurrent_max: usize, team_concurrent_max: usize) -> Admission {
-    let limits = AdmissionLimits { queue_capacity, concurrent_max, team_concurrent_max };
+    let limits = AdmissionLimits { queue_capacity, concurrent_max, team_concurrent_max, cores: 1 };
     Admission::new(limits, fairness::by_name("strict").expect("in the table"))
 }
 
@@ -143,13 +143,38 @@ fn a_deadline_that_cannot_be_met_is_refused_once_times_are_known() {
     let refused = admission.offer(QueryId(4), share("green", 1), s(5), s(4)).expect_err("1 s is too short");
     assert_eq!(refused, Refused::DeadlineCannotBeMet { wait: s(2), left: s(1), retry_after: s(1) });
     assert_eq!(refused.to_string(), "about 2000 ms to wait, but 1000 ms left until the deadline");
-    assert_eq!(admission.offer(QueryId(4), share("green", 1), s(6), s(4)), Ok(None));
+    // It would start after 2 s and run for 4.
+    assert!(admission.offer(QueryId(4), share("green", 1), s(9), s(4)).is_err(), "5 s are too short as well");
+    assert_eq!(admission.offer(QueryId(4), share("green", 1), s(10), s(4)), Ok(None));
     let counters = admission.counters();
     assert_eq!(
         (counters.service_average, counters.waits.p50, counters.waits.p99),
         (Some(s(4)), Some(s(0)), Some(s(4)))
     );
-    assert_eq!(counters.flows[&team("green")].refused, 1);
+    assert_eq!(counters.flows[&team("green")].refused, 2);
+}
+
+/// While all cores are busy a flow runs as many as they need; each core that has nothing to do takes one more.
+#[test]
+fn an_idle_core_takes_one_more_query() {
+    let mut admission = with("fair_queue", 200, 100, 60);
+    admission.tell_idle(false);
+    for id in 0..20 {
+        assert_eq!(admission.offer(QueryId(id), share("green", 1), NEVER, s(0)), Ok(None));
+    }
+    assert_eq!(drain(&mut admission, s(0)), [0, 1]);
+    admission.tell_idle(true);
+    assert_eq!((drain(&mut admission, s(0)), drain(&mut admission, s(0))), (vec![2], vec![]));
+    // Three run now, which is more than it takes: an end makes room for none.
+    admission.finish(QueryId(0), s(1));
+    assert_eq!(drain(&mut admission, s(1)), []);
+    admission.finish(QueryId(1), s(1));
+    assert_eq!(drain(&mut admission, s(1)), [3]);
+    // Another flow has its own.
+    for id in 20..23 {
+        assert_eq!(admission.offer(QueryId(id), share("pink", 1), NEVER, s(1)), Ok(None));
+    }
+    assert_eq!(drain(&mut admission, s(1)), [20, 21]);
 }
 
 #[test]

@@ -2,12 +2,17 @@
 //! first, in it the client that is, and of that client's queries the one whose time runs out first.
 //!
 //! **Permits.** What is shared is cores, and they are shared by turns, zone by zone; a permit is only the right to take
-//! part, and costs memory. A node of a few dozen cores is busy far below 60 running queries. So the limits are held in a
-//! way that costs no throughput and keeps a permit for whoever comes: a flow may have, for every permit that is free,
+//! part, and costs memory. Queries of one flow that run together share what the flow gets: each more makes all of them
+//! slower, holds its rows for longer, and ends no earlier than if it had waited. So while every core is busy a flow runs
+//! [`PER_CORE`] queries a core and no more. As soon as a core has nothing to do, one more query starts, and so on until
+//! none is idle: a flow whose queries wait for other nodes gets as many as it takes. That is work-conserving: queries
+//! wait only while so many run that no core has nothing to do.
+//!
+//! Up to what all may run, a permit is kept for whoever comes: a flow may have, for every permit that is free,
 //! `team_concurrent_max` / (`concurrent_max` − `team_concurrent_max`) of its own. With the usual limits one flow alone
 //! stops at 60, two at 37 each, three at 27. The next flow finds a permit free and does not wait for somebody else's
 //! giant to end; only when five took all they could, one after the other, may a sixth have to wait for the next end of
-//! any query. It is work-conserving where it counts: queries wait only while so many run that no core has nothing to do.
+//! any query.
 //!
 //! **Deadlines.** A query is taken to be due [`PATIENCE`] after its arrival at the latest. So it can be overtaken by
 //! queries of its client that are due earlier, but only by those that came within that time after it: nobody starves.
@@ -22,6 +27,11 @@ use super::{Account, Fairness, FairnessLimits, Flow, Places, Share, TurnOrder, W
 /// How long after its arrival a query is due at the latest, however late its deadline.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// Queries of one flow that run at the same time for every core, while all cores are busy. One would leave a core idle
+/// whenever a query is between two pieces of work: it waits for a thread, its last rows are stored, its plan is made.
+/// More: a flow's own queries wait less to begin and longer to end, and their rows take more memory.
+const PER_CORE: usize = 2;
+
 pub(super) struct FairQueue;
 
 impl Fairness for FairQueue {
@@ -32,7 +42,9 @@ impl Fairness for FairQueue {
     fn may_start(&self, flow: &Flow, account: &Account, limits: &FairnessLimits) -> bool {
         let free = limits.concurrent_max.saturating_sub(account.total());
         let left_to_others = limits.concurrent_max.saturating_sub(limits.team_concurrent_max);
-        free > 0 && account.of(flow) * left_to_others < free * limits.team_concurrent_max
+        let running = account.of(flow);
+        let is_of_use = limits.is_core_idle || running < PER_CORE * limits.cores;
+        is_of_use && free > 0 && running * left_to_others < free * limits.team_concurrent_max
     }
 
     fn pick(
@@ -86,7 +98,7 @@ impl Fairness for FairQueue {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{check_starts, limits, share, team};
+    use super::super::tests::{busy, check_starts, limits, share, team};
     use super::*;
     use crate::leader::fairness::Cost;
 
@@ -111,6 +123,13 @@ mod tests {
             let newcomer = FairQueue.may_start(&team("new"), &account, &limits(100, 60));
             assert!(newcomer, "{flows} flows took {} of 100", account.total());
         }
+    }
+
+    #[test]
+    fn while_every_core_is_busy_more_queries_are_of_no_use() {
+        let cases = [(0, 60, true), (3, 0, true), (3, 30, true), (4, 0, false), (4, 30, false)];
+        check_starts(&FairQueue, busy(limits(100, 60)), &cases);
+        check_starts(&FairQueue, busy(limits(3, 3)), &[(2, 0, true), (3, 0, false), (2, 1, false)]);
     }
 
     /// Queries wait as `flow client deadline`, all offered at 0, and are picked one after the other, each costing 10 ms.

@@ -86,7 +86,7 @@ struct Zone {
 
 /// Runs the node until all is done.
 fn simulate(strategy: &str, cores: usize, arrivals: &[Asked], window: Duration) -> Outcome {
-    let limits = AdmissionLimits { queue_capacity: 200, concurrent_max: 100, team_concurrent_max: 60 };
+    let limits = AdmissionLimits { queue_capacity: 200, concurrent_max: 100, team_concurrent_max: 60, cores };
     let mut admission = Admission::new(limits, by_name(strategy).expect("in the table"));
     let order = admission.strategy().1;
     let mut turns: Turns<usize> = Turns::default();
@@ -102,22 +102,25 @@ fn simulate(strategy: &str, cores: usize, arrivals: &[Asked], window: Duration) 
     };
     loop {
         while let Some(asked) = arrivals.get(next).filter(|asked| asked.at <= now) {
+            admission.tell_idle(busy.len() < cores);
             match admission.offer(QueryId(next as u128), asked.share.clone(), NEVER, now) {
                 Ok(displaced) => outcome.refused += usize::from(displaced.is_some()),
                 Err(_) => outcome.refused += 1,
             }
             next += 1;
         }
-        while let Some(id) = admission.start_next(now) {
+        loop {
+            while busy.len() < cores
+                && let Some((ticket, query)) = turns.give()
+            {
+                busy.push(Zone { query, end: now + ZONE, ticket });
+            }
+            admission.tell_idle(busy.len() < cores);
+            let Some(id) = admission.start_next(now) else { break };
             let query = id.0 as usize;
             let pushed = left[query].0.min(2 * cores as u32);
             left[query].0 -= pushed;
             (0..pushed).for_each(|_| turns.push(&turn_share(query), query));
-        }
-        while busy.len() < cores
-            && let Some((ticket, query)) = turns.give()
-        {
-            busy.push(Zone { query, end: now + ZONE, ticket });
         }
         let (_, waiting) = admission.load();
         assert!(busy.len() == cores || waiting == 0, "{strategy}: a core idles and {waiting} queries wait");

@@ -2,7 +2,12 @@ use super::*;
 use crate::delivery::QueryId;
 
 pub(crate) fn limits(concurrent_max: usize, team_concurrent_max: usize) -> FairnessLimits {
-    FairnessLimits { concurrent_max, team_concurrent_max }
+    FairnessLimits { concurrent_max, team_concurrent_max, cores: 2, is_core_idle: true }
+}
+
+/// The same while every core is busy.
+pub(crate) fn busy(limits: FairnessLimits) -> FairnessLimits {
+    FairnessLimits { is_core_idle: false, ..limits }
 }
 
 pub(crate) fn team(name: &str) -> Flow {
@@ -37,8 +42,8 @@ pub(crate) fn check_starts(strategy: &dyn Fairness, limits: FairnessLimits, case
 
 #[test]
 fn every_strategy_keeps_its_contract() {
-    let limits = limits(100, 60);
-    for line in STRATEGIES {
+    let idle = limits(100, 60);
+    for (line, limits) in STRATEGIES.iter().flat_map(|line| [(line, idle), (line, busy(idle))]) {
         let strategy = (line.make)();
         assert_eq!((strategy.name(), line.help.is_empty()), (line.name, false));
         for flow in [Flow(None), team("green"), team("pink")] {
@@ -67,7 +72,8 @@ fn decisions(strategy: &dyn Fairness) -> Vec<(bool, Option<usize>, Option<Flow>)
         let names = ["green", "pink", "blue"];
         let counts = [random.usize(0..70), random.usize(0..40), random.usize(0..12)];
         let mut account = running(&[(names[0], counts[0]), (names[1], counts[1]), (names[2], counts[2])]);
-        let (limits, mut queue) = (limits(100, 60), Vec::new());
+        let (mut limits, mut queue) = (limits(100, 60), Vec::new());
+        limits.is_core_idle = random.bool();
         for at in 0..random.u64(0..30) {
             let share = share(names[random.usize(..3)], random.u64(0..3));
             account.arrives(&share);

@@ -59,7 +59,7 @@ fn up_shows_what_it_started_and_ends_it_in_order() {
     let ids: Vec<String> = figures.lines().map(|line| csv_text::cells(line)[0].clone()).collect();
     assert_eq!(ids, ["process_id", "A", "B", "C", "D", "E", "F"]);
     let changed = place.check(&["control", "fairness", "weighted"], 0, &[]);
-    assert_eq!(changed, "fairness_strategy weighted (was strict), until the Leader ends\n");
+    assert_eq!(changed, "fairness_strategy weighted (was fair_queue), until the Leader ends\n");
     place.run(&["control", "fairness", "unfair"]).check(2, &["there is no fairness strategy", "fair_queue"]);
     place.check(&["query", "PM2.5", "5", "35", "--as", "pink", "-o", "pink.csv"], 0, &[]);
     let check = place.check(&["check"], 0, &[]);

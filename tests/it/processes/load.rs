@@ -31,7 +31,7 @@ fn every_request_of_a_load_is_counted_and_checked() {
     let figures = &closed["figures"]["all"];
     assert_eq!((&figures["total"], &figures["ok"], &figures["records"]), (&json!(20), &json!(20), &json!(20 * rows)));
     assert_eq!(closed["settings"]["queries and their rows"]["PM2.5 5 35"], rows);
-    assert_eq!(closed["nodes"]["A"]["fairness_strategy"], "strict");
+    assert_eq!(closed["nodes"]["A"]["fairness_strategy"], "fair_queue");
     let raw = std::fs::read_to_string(place.path("requests.csv")).unwrap();
     assert_eq!(raw.lines().filter(|line| line.ends_with(",ok")).count(), 20, "{raw}");
 

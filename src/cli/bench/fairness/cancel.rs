@@ -17,6 +17,7 @@ use crate::cli::bench::load::record::{Record, Status};
 use crate::cli::bench::load::request::Manner;
 use crate::cli::bench::nodes::Nodes;
 use crate::client::Client;
+use crate::delivery::QueryId;
 use crate::node::status::Metrics;
 use crate::routing::Team;
 
@@ -53,7 +54,9 @@ pub async fn run(nodes: &Nodes, scenarios: &Scenarios, cancels: usize, scan: Dur
         // Going away after the end is no cancel: then the result rightly stays for a while.
         let told = answers.iter_mut().filter(|answer| by_call || answer.footer().is_some());
         join_all(told.map(|answer| answer.cancel())).await;
+        let ids: Vec<QueryId> = answers.iter().map(|answer| answer.id()).collect();
         drop(answers);
+        free_the_ended(&client, &ids).await;
         let freed = until_free(nodes).await;
         records.push(Record {
             run: Arc::clone(&name),
@@ -77,6 +80,16 @@ async fn read_for(answers: &mut [crate::client::Answer], moment: Duration) {
     let reading = join_all(answers.iter_mut().map(async |answer| while let Some(Ok(_)) = answer.count_next().await {}));
     // Those that ended before are part of it: their results are freed as well.
     let _ = tokio::time::timeout(moment, reading).await;
+}
+
+/// A query whose last chunk was on its way to the client that went has ended well: its result rightly stays for a while,
+/// and says nothing about cancels.
+async fn free_the_ended(client: &Client, ids: &[QueryId]) {
+    for id in ids {
+        if client.node().query_status(*id).await.is_ok_and(|status| status.state.has_ended()) {
+            let _ = client.node().cancel(*id).await;
+        }
+    }
 }
 
 /// Waits until nothing is left. False if something stays.

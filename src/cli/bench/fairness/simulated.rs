@@ -145,6 +145,30 @@ fn all_runs(label: &str, fair: bool) -> Vec<Record> {
     runs.iter().flat_map(|run| serve(run, fair)).collect()
 }
 
+/// What is printed is what the file says: neither the strategies' own figures nor those of one beside the other need
+/// anything else.
+#[test]
+fn figures_from_a_file_are_those_that_were_printed() {
+    let records: Vec<Record> = [all_runs("fair", true), all_runs(FIFO, false)].concat();
+    let printed = |outcomes: &[super::Outcome]| {
+        let (costs, columns) = columns(outcomes).unwrap();
+        super::as_json(&columns, costs, outcomes, serde_json::Map::new())
+    };
+    let mut file = Vec::new();
+    record::write(&records, &mut file).unwrap();
+    let again = outcomes_of(record::read(&String::from_utf8(file).unwrap()).unwrap());
+    let measured = printed(&outcomes_of(records));
+    assert_eq!(printed(&again), measured);
+    for key in ["equal_10x", "equal_100x", "weights", "slow_reader", "conservation", FIFO] {
+        assert!(measured.contains(&format!("{key:?}: {{")), "{key} is not in {measured}");
+    }
+    // And not of anything: a request that ended later is seen.
+    let mut other = again;
+    let at = other[0].records.iter().position(|record| &*record.kind == SMALL && record.is_measured()).unwrap();
+    other[0].records.iter_mut().skip(at).for_each(|record| record.end_us += 50_000);
+    assert_ne!(printed(&other), measured);
+}
+
 #[test]
 fn figures_from_a_file_praise_the_fair_and_catch_first_come_first_served() {
     let mut file = Vec::new();

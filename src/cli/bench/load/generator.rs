@@ -1,16 +1,19 @@
 //! Sends requests when they are due and keeps a record of each.
 //!
-//! A thread of its own sleeps until the next request of the schedule is due and hands it over; everything else happens
-//! in one task, so that the generator takes one core at the most. When that task is behind, requests are handed over
-//! late, but they keep the time at which they were due: a stall is measured, not hidden. Each source has a bound on its
-//! requests under way; what is due beyond it is recorded as unissued.
+//! A thread of its own sleeps until the next request of the schedule is due and hands it over. When whoever takes it is
+//! behind, it is taken late, but it keeps the time at which it was due: a stall is measured, not hidden. Each source has
+//! a bound on its requests under way; what is due beyond it is recorded as unissued.
+//!
+//! Each source sends and reads on a thread of its own, as if it were a program of its own: else one that reads much would
+//! keep the others from their answers, and its own slowness would be measured as theirs.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
-use tokio::sync::mpsc;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::board::Board;
@@ -61,7 +64,7 @@ struct Generator<'a> {
     run: &'a Run,
     origin: Instant,
     random: Rng,
-    clients: Vec<Vec<Client>>,
+    lanes: Vec<Lane>,
     under_way: HashMap<u64, UnderWay>,
     outstanding: Vec<usize>,
     issued: Vec<u64>,
@@ -70,21 +73,48 @@ struct Generator<'a> {
     board: &'a Board,
 }
 
-/// Runs it against a Leader. To be called on a runtime of one thread. Dropping the future ends every request.
-pub async fn run(run: &Run, address: &str, board: &Board) -> Vec<Record> {
-    let clients = |source: &Source| {
+/// Where a source sends and reads.
+struct Lane {
+    handle: Handle,
+    clients: Vec<Client>,
+    /// Dropped, it ends the thread.
+    _end: oneshot::Sender<()>,
+}
+
+impl Lane {
+    fn start(source: &Source, address: &str) -> Lane {
         let at_once = match source.timing.pace {
             Pace::Closed { at_once, .. } => at_once,
             _ => source.outstanding_max,
         };
-        (0..at_once.div_ceil(PER_CONNECTION).max(1)).map(|_| Client::new(address)).collect()
+        let (end, ended) = oneshot::channel();
+        let handle = lane_thread(ended).unwrap_or_else(Handle::current);
+        let _clients_live_there = handle.enter();
+        let clients = (0..at_once.div_ceil(PER_CONNECTION).max(1)).map(|_| Client::new(address)).collect();
+        Lane { handle: handle.clone(), clients, _end: end }
+    }
+}
+
+/// A runtime on a thread of its own; none where no thread can be had: then all sources share one.
+fn lane_thread(ended: oneshot::Receiver<()>) -> Option<Handle> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
+    let handle = runtime.handle().clone();
+    let run = move || {
+        // Ended by a word or by the sender's end, alike.
+        let _ = runtime.block_on(ended);
     };
+    std::thread::Builder::new().name("load".to_owned()).spawn(run).ok()?;
+    Some(handle)
+}
+
+/// Runs it against a Leader. Dropping the future ends every request.
+pub async fn run(run: &Run, address: &str, board: &Board) -> Vec<Record> {
     let timings: Vec<Timing> = run.sources.iter().map(|source| source.timing).collect();
     let mut generator = Generator {
         run,
         origin: Instant::now() + LEAD,
         random: Rng::with_seed(run.seed),
-        clients: run.sources.iter().map(clients).collect(),
+        lanes: run.sources.iter().map(|source| Lane::start(source, address)).collect(),
         under_way: HashMap::new(),
         outstanding: vec![0; run.sources.len()],
         issued: vec![0; run.sources.len()],
@@ -174,12 +204,12 @@ impl Generator<'_> {
         }
         self.issued[index] += 1;
         self.outstanding[index] += 1;
-        let clients = &self.clients[index];
+        let Lane { handle, clients, .. } = &self.lanes[index];
         let id = self.issued.iter().sum();
         let client = clients[id as usize % clients.len()].clone();
         let manner = source.manner;
         self.under_way.insert(id, under_way);
-        self.tasks.spawn(async move { (id, send(&client, &question, team, manner).await) });
+        self.tasks.spawn_on(async move { (id, send(&client, &question, team, manner).await) }, handle);
     }
 
     fn next_of_loop(&mut self, index: usize) {
