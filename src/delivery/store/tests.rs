@@ -170,8 +170,8 @@ const BATCH: i64 = 2_000;
 
 /// A store with room for so many batches in memory, and the space of so many on disk.
 fn with_disk(in_memory: u64, on_disk: u64) -> ResultStore {
-    let payload = Payload::of(&rows(BATCH).into()).expect("it is encoded").bytes().len() as u64;
-    let disk = Arc::new(SpoolSpace::new(on_disk * payload));
+    // What a batch takes in memory, by which the store judges, is a little more than its block on disk.
+    let disk = Arc::new(SpoolSpace::new(on_disk * cost(BATCH)));
     let bytes_max = in_memory * cost(BATCH) + 20 * (RESULT_BYTES + SPOOLED_BYTES);
     ResultStore::with_disk(StoreLimits { bytes_max, ..ROOMY }, disk)
 }
