@@ -269,7 +269,7 @@ impl<'a> Picked<'a> {
     /// The runs of which some row leaves, and how many.
     fn runs_left(&self) -> (Vec<u32>, Vec<u32>) {
         let (mut left, mut counts) = (Vec::new(), Vec::new());
-        let mut places = self.mask.map(|mask| self.places(mask).iter().peekable());
+        let mut places = self.mask.map(|mask| self.places(mask).values().iter().peekable());
         for (run, rows) in (self.zone.runs().start as u32..).zip(self.zone.rows_of_runs()) {
             let count = match &mut places {
                 None => rows.len() as u32,
