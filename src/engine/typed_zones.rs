@@ -73,6 +73,9 @@ pub struct ResolvedTerms<'a> {
     terms: Vec<Resolved>,
 }
 
+/// Conditions that have to be compared row by row, with what they are about.
+type ByRow<'a, 'z> = Vec<(&'a Resolved, ColumnOfZone<'z>)>;
+
 impl TypedZones {
     /// Reads the values of the zones once.
     pub fn of(zones: &[Zone]) -> TypedZones {
@@ -235,11 +238,7 @@ impl ResolvedTerms<'_> {
     /// The rows that meet the conditions on columns that are kept by run: spans that do not touch, ascending. And the
     /// conditions that are left. In a partition's order a parameter's rows stand together, so there are few spans, and
     /// what lies outside of them is not looked at.
-    fn spans<'z>(
-        &self,
-        rows: &'z ZoneRows,
-        open: &[usize],
-    ) -> Option<(Vec<Range<usize>>, Vec<(&Resolved, ColumnOfZone<'z>)>)> {
+    fn spans<'z>(&self, rows: &'z ZoneRows, open: &[usize]) -> Option<(Vec<Range<usize>>, ByRow<'_, 'z>)> {
         let mut met: Option<BooleanBuffer> = None;
         let mut by_row = Vec::new();
         for position in open {
@@ -255,7 +254,7 @@ impl ResolvedTerms<'_> {
                 column => by_row.push((term, column)),
             }
         }
-        let Some(met) = met else { return Some((vec![0..rows.len()], by_row)) };
+        let Some(met) = met else { return Some((std::iter::once(0..rows.len()).collect(), by_row)) };
         let mut spans: Vec<Range<usize>> = Vec::new();
         for (is_met, run) in met.iter().zip(rows.rows_of_runs()) {
             match spans.last_mut() {
