@@ -1,8 +1,9 @@
 //! Scans zones that this node holds: small jobs of one zone or a few, on the pool passed in.
 //!
-//! A query keeps a few jobs in flight for every thread of the pool, so that no query fills the pool's queue. Jobs never block; their results are taken in the order of the zones. A job that is lost or panics is an
-//! error of its zone, never the end of the stream. Cancel is noticed between two zones. A zone that its bounds or its
-//! index decide is told without a job.
+//! A query keeps a few jobs in flight for every thread of the pool, so that no query fills the pool's queue. Jobs never
+//! block; their results are taken in the order of the zones. A job that is lost or panics is an error of its zone, never
+//! the end of the stream. Cancel is noticed between two zones. A zone that its bounds or its index decide is told
+//! without a job.
 
 mod together;
 
@@ -39,7 +40,8 @@ const ZONES_PER_JOB: usize = 4;
 
 /// Jobs of a scan that wait or run, or whose rows were not taken yet, for every thread of the pool. Fewer: on a busy node
 /// the pool is through with them before the query's task, which needs a core as well, has come to queue more, and the
-/// query's turns go to others. More: rows of more zones are held beside those that are stored, 2 MB a job at most.
+/// query's turns go to others. More: rows of more zones are held beside those that are stored, about 2 MB a job, where a
+/// partition is read from disk all that are wanted of it.
 const JOBS_PER_THREAD: usize = 8;
 
 /// Rows that may still be handed out, shared by everything that one hop asks for.
