@@ -9,8 +9,8 @@
 //! keeps the rows that are read next in memory a little more often, and needs rows that are in two places while a
 //! writer, a reader and a cancel meet.) With the disk full, memory is used to its last byte.
 //!
-//! When both are full, finished results are evicted: first those acknowledged to the end, then the longest unread. A
-//! running one never is, because its client would lose rows it is waiting for: the query that asks for the space fails
+//! When both are full, finished results are evicted: first those acknowledged to the end, then those that nobody has begun
+//! to read, then those that somebody reads; of each the longest unread first. A running one never is, because its client would lose rows it is waiting for: the query that asks for the space fails
 //! instead. Eviction begins only when it is sure to make enough room.
 //!
 //! Invariants: the bytes accounted are the sum over the results held and never exceed the budget; an id is either held
@@ -30,7 +30,7 @@ use super::{Arrived, ChunkState, Gone, QueryId};
 mod held;
 mod tombstones;
 
-use held::{Held, RESULT_BYTES};
+use held::{Held, RESULT_BYTES, Worth};
 use tombstones::Tombstones;
 
 /// How many gone results are remembered with the reason: a few minutes of a busy Leader, in 32 KiB.
@@ -356,8 +356,8 @@ impl ResultStore {
         if !memory_would_do && !disk_would_do {
             return Err(over_budget(self.disk.bytes(), self.disk.bytes_max()));
         }
-        let mut victims: Vec<(bool, Duration, QueryId)> =
-            ended().map(|(id, held)| (!held.result.is_acknowledged_to_the_end(), held.unread_since(), *id)).collect();
+        let mut victims: Vec<(Worth, Duration, QueryId)> =
+            ended().map(|(id, held)| (held.worth(), held.unread_since(), *id)).collect();
         victims.sort_unstable();
         for (_, _, id) in victims {
             self.remove(id, Gone::Evicted);

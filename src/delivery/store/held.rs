@@ -11,6 +11,17 @@ use crate::delivery::result::ResultBuffer;
 /// What a result costs without rows, so that many empty ones have a bound too.
 pub(super) const RESULT_BYTES: u64 = 1024;
 
+/// Which of the finished results go first where room is needed, the first named first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Worth {
+    /// Its client has said that it has every chunk.
+    Acknowledged,
+    /// Nobody has asked for a chunk: its client may never come.
+    Unread,
+    /// Somebody has some of its chunks, for which the others are the rest.
+    BegunToRead,
+}
+
 pub(super) struct Held {
     pub result: ResultBuffer,
     /// When somebody last asked for a chunk or touched it; at first, when it was opened.
@@ -30,6 +41,15 @@ impl Held {
     /// What it costs now.
     pub fn bytes(&self) -> u64 {
         RESULT_BYTES + self.result.bytes()
+    }
+
+    /// What it is worth once it has ended.
+    pub fn worth(&self) -> Worth {
+        match self.read {
+            _ if self.result.is_acknowledged_to_the_end() => Worth::Acknowledged,
+            None => Worth::Unread,
+            Some(_) => Worth::BegunToRead,
+        }
     }
 
     /// Since when nobody read it: from its end if it never was read.

@@ -50,15 +50,16 @@ fn gone(store: &mut ResultStore, id: u128) -> Option<Gone> {
 }
 
 #[test]
-fn finished_results_make_room_acknowledged_first_then_longest_unread() {
+fn finished_results_make_room_acknowledged_first_then_unread_then_half_read() {
     let mut store = store_for(4);
     for id in 0..4 {
         fill(&mut store, id, s(0)).expect("there is room");
-        if id != 3 {
+        if id < 2 {
             store.finish(QueryId(id), s(1));
         }
     }
-    // 0 is read last, 1 is acknowledged to the end and read even later, 2 was never read, 3 runs.
+    // 0 is being read, 1 is acknowledged to the end and was read later, 2 was finished last and never read, 3 runs.
+    store.finish(QueryId(2), s(6));
     store.ask(QueryId(0), 0, s(5));
     store.ask(QueryId(1), 9, s(6));
     store.acknowledge_through(QueryId(1), 9, s(6));
