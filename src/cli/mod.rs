@@ -34,10 +34,12 @@ use clap::Parser;
 
 pub use error::{CliError, Exit};
 
+use crate::node::os;
 use arguments::{Arguments, Command, ConfigCommand, ControlCommand};
 
 /// Runs the program: a table of contents.
 pub fn run() -> ExitCode {
+    os::without_huge_pages();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         // Help and version are no errors and go to stdout; the rest is usage, exit 2.
