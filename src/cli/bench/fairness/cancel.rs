@@ -18,6 +18,7 @@ use crate::cli::bench::load::request::Manner;
 use crate::cli::bench::nodes::Nodes;
 use crate::client::Client;
 use crate::delivery::QueryId;
+use crate::delivery::encoding;
 use crate::node::status::Metrics;
 use crate::routing::Team;
 
@@ -35,8 +36,7 @@ pub async fn run(nodes: &Nodes, scenarios: &Scenarios, cancels: usize, scan: Dur
     let name: Arc<str> = format!("{}/cancel", scenarios.label).into();
     let begun = Instant::now();
     let at = |time: Instant| time.duration_since(begun).as_micros() as i64;
-    let manner =
-        Manner { deadline: Duration::from_secs(5), retry: false, encoding: crate::delivery::encoding::DEFAULT };
+    let manner = Manner { deadline: Duration::from_secs(5), retry: false, encoding: encoding::DEFAULT };
     let mut records = Vec::new();
     // What ran before has to be gone first.
     until_free(nodes).await;

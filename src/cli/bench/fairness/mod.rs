@@ -36,6 +36,7 @@ use super::load::{about, rows_as_text};
 use super::nodes::Nodes;
 use crate::cli::error::{CliError, Exit};
 use crate::client::Client;
+use crate::delivery::encoding;
 use crate::engine::session::Ask;
 use crate::node::os;
 use configuration::{Shape, configuration, strategy};
@@ -284,8 +285,7 @@ async fn questions(leader: &str, parameter: &str) -> Result<(Arc<Question>, Vec<
     });
     let mut counted = Vec::new();
     for mut question in std::iter::once(data::scan(parameter)).chain(smalls) {
-        let manner =
-            Manner { deadline: Duration::from_secs(60), retry: true, encoding: crate::delivery::encoding::DEFAULT };
+        let manner = Manner { deadline: Duration::from_secs(60), retry: true, encoding: encoding::DEFAULT };
         let sent = send(&client, &question, None, manner).await;
         if sent.status != record::Status::Ok || sent.rows == 0 {
             let why = sent.why.unwrap_or_else(|| "it has no rows".to_owned());

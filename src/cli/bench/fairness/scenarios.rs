@@ -14,6 +14,7 @@ use super::measures::{AFTER, BEFORE, Costs, DEADLINE, FIVEFOLD, GREEDY, MODEST, 
 use crate::cli::bench::load::generator::{Run, Source};
 use crate::cli::bench::load::request::{Manner, Question};
 use crate::cli::bench::load::schedule::{Pace, Timing, Weighted};
+use crate::delivery::encoding;
 use crate::routing::Team;
 
 /// Small queries of the modest team, a second.
@@ -172,7 +173,7 @@ impl Scenarios {
             timing: Timing { pace, from: Duration::ZERO, until },
             teams: Weighted::one(Some(Team::from(team))),
             questions,
-            manner: Manner { deadline: DEADLINE, retry: false, encoding: crate::delivery::encoding::DEFAULT },
+            manner: Manner { deadline: DEADLINE, retry: false, encoding: encoding::DEFAULT },
             outstanding_max: OUTSTANDING_MAX,
         }
     }

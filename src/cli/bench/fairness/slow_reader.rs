@@ -8,6 +8,7 @@ use super::measures::GREEDY;
 use crate::cli::bench::load::request::Manner;
 use crate::cli::bench::nodes::Nodes;
 use crate::client::Client;
+use crate::delivery::encoding;
 use crate::routing::Team;
 
 /// One message of the answer at a time, then nothing for so long.
@@ -20,8 +21,7 @@ const SAMPLE_INTERVAL: Duration = Duration::from_millis(20);
 pub async fn beside<T>(nodes: &Nodes, measured: impl Future<Output = T>) -> (T, Option<Memory>) {
     let before = nodes.resident_bytes();
     let mut most = before;
-    let manner =
-        Manner { deadline: Duration::from_secs(60), retry: false, encoding: crate::delivery::encoding::DEFAULT };
+    let manner = Manner { deadline: Duration::from_secs(60), retry: false, encoding: encoding::DEFAULT };
     let reading = async {
         let client = Client::new(&nodes.leader);
         let Ok(mut answer) = client.open(giant().spec(Some(Team::from(GREEDY)), manner)).await else { return };
