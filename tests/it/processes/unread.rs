@@ -1,7 +1,7 @@
 //! Clients that ask and never fetch: their results make room for those of clients that do, and memory stays within
 //! what was given.
 
-use futures::future::join_all;
+use futures::{StreamExt, stream};
 use overlay::client::Client;
 use overlay::leader::answer::QuerySpec;
 use overlay::node::status::Metrics;
@@ -15,6 +15,8 @@ use crate::rows::assert_same;
 
 const UNREAD: usize = 100;
 const READ: usize = 20;
+/// Of those that read, how many do at once: with what runs, their results are as much as there is memory for.
+const READING: usize = 4;
 /// Queries that run at once; each may hold a whole result that cannot be evicted yet.
 const RUNNING: u64 = 8;
 /// About what a row of all columns takes as Arrow.
@@ -29,7 +31,7 @@ async fn unread_results_make_room_for_those_that_are_read() {
     place.generate();
     let oracle = Oracle::read(&place.data_set());
     let result_bytes = oracle.rows.len() as u64 * ROW_BYTES;
-    let budget = result_bytes * (RUNNING + 4);
+    let budget = result_bytes * (RUNNING + READING as u64);
     place.change(|config| {
         config["limits"]["result_bytes_max"] = json!(budget);
         config["limits"]["result_disk_bytes_max"] = json!(0);
@@ -61,7 +63,8 @@ async fn unread_results_make_room_for_those_that_are_read() {
         let spec = QuerySpec { encoding: if n.is_multiple_of(2) { "arrow_ipc" } else { "json" }, ..all() };
         read(&Client::new(&address), spec).await
     };
-    for (n, answer) in join_all((0..READ).map(ask)).await.into_iter().enumerate() {
+    let answers: Vec<_> = stream::iter((0..READ).map(ask)).buffered(READING).collect().await;
+    for (n, answer) in answers.into_iter().enumerate() {
         let answer = answer.unwrap_or_else(|error| panic!("reader {n}: {error:?}"));
         assert_same(&answer.rows, &expected, "one that is read");
     }
