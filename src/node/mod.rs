@@ -8,6 +8,7 @@ mod change_over;
 mod clients;
 mod data;
 mod data_source;
+mod error;
 mod links;
 mod loading;
 pub mod local;
@@ -23,6 +24,7 @@ mod settling;
 mod spool;
 pub mod state_dir;
 pub mod status;
+mod threads;
 mod trace;
 mod traffic;
 mod view;
@@ -58,6 +60,8 @@ use crate::transport::server;
 use crate::transport::services::{Hello, LinkKind};
 
 pub use data::{DataSource, LocalData, LocalDates};
+pub use error::NodeError;
+pub use threads::THREADS_VARIABLE;
 
 use adopted::AdoptedLinks;
 use clients::Clients;
@@ -66,6 +70,7 @@ use membership::Membership;
 use queries::Queries;
 use result_room::ResultRoom;
 use spool::Spool;
+use threads::{PlanRuntime, thread_budget};
 
 /// Changes with every change of the wire that old nodes do not understand.
 pub const PROTOCOL_VERSION: u32 = 1;
@@ -74,53 +79,11 @@ pub const PROTOCOL_VERSION: u32 = 1;
 pub const DRAIN_MAX: Duration = Duration::from_secs(20);
 /// How long connections may take to close after that; idle ones can hold a server open for ever.
 const CLOSE_MAX: Duration = Duration::from_millis(500);
-/// Threads for plans, however small the budget: an operator that computes for long without yielding (a nested loop join)
-/// holds its thread, and the system then shares the cores among the others instead of letting every query wait.
-const PLAN_THREADS_MIN: usize = 4;
 /// How often a port that is taken is tried, and the pause in between: two seconds in all.
 const BIND_TRIES: u32 = 20;
 const BIND_PAUSE: Duration = Duration::from_millis(100);
 /// How often overdue queries are looked for.
 const EXPIRE_INTERVAL: Duration = Duration::from_millis(100);
-
-/// Why a node could not start or go on. All of it needs a person.
-#[derive(Debug, thiserror::Error)]
-pub enum NodeError {
-    #[error("there is no process {id} in the configuration; there are {known}")]
-    UnknownProcess { id: NodeId, known: String },
-    #[error("{id} cannot listen on {address}")]
-    Listen { id: NodeId, address: String, source: io::Error },
-    #[error("the data of {team} cannot be used")]
-    Data { team: String, source: overlay_ingest::Error },
-    #[error(transparent)]
-    State(#[from] state_dir::StateError),
-    #[error("the engine cannot start: {0}")]
-    Engine(String),
-    #[error("loading failed")]
-    Load(#[from] loading::LoadError),
-    #[error("serving failed")]
-    Serve(#[source] server::ServeError),
-}
-
-impl NodeError {
-    /// What to type or change next, where that is known.
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            NodeError::Data { source, .. } | NodeError::Load(loading::LoadError::Data(source)) => {
-                source.hint().map(str::to_owned)
-            }
-            NodeError::Load(loading::LoadError::TooLarge { .. }) => {
-                let hint =
-                    "run overlay-ingest: what does not fit is then read from its cache; or raise limits.data_bytes_max";
-                Some(hint.to_owned())
-            }
-            NodeError::Listen { id, .. } => {
-                Some(format!("{id} or another program uses that port; see `overlay status`, or change the port"))
-            }
-            _ => None,
-        }
-    }
-}
 
 /// The fingerprint of a configuration with this program.
 pub fn fingerprint(config: &Config) -> Fingerprint {
@@ -439,35 +402,6 @@ impl Drop for Node {
     }
 }
 
-/// The threads that plans run on; they end when it is dropped.
-struct PlanRuntime(Option<tokio::runtime::Runtime>);
-
-impl PlanRuntime {
-    fn start(threads: usize) -> io::Result<PlanRuntime> {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(threads.max(PLAN_THREADS_MIN))
-            .thread_name("plan")
-            // A deep plan recurses deeply; see `sql_gate` for what bounds it.
-            .thread_stack_size(16 << 20)
-            .enable_time()
-            .build()?;
-        Ok(PlanRuntime(Some(runtime)))
-    }
-
-    fn handle(&self) -> tokio::runtime::Handle {
-        self.0.as_ref().expect("it is taken only when this is dropped").handle().clone()
-    }
-}
-
-impl Drop for PlanRuntime {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.0.take() {
-            // A runtime must not wait for its tasks inside another one, where a node starts, fails to, and ends.
-            runtime.shutdown_background();
-        }
-    }
-}
-
 /// Listens on the address. A port that is taken is tried again for a while: the customary ports of the overlay lie in the
 /// range from which systems take ports for outgoing connections, so one may be in use for a moment by anybody.
 async fn bind(address: &str) -> io::Result<TcpListener> {
@@ -480,18 +414,6 @@ async fn bind(address: &str) -> io::Result<TcpListener> {
             }
             bound => return bound,
         }
-    }
-}
-
-/// The environment variable by which `up` shares the machine's cores among the nodes that it starts.
-pub const THREADS_VARIABLE: &str = "OVERLAY_THREADS";
-
-/// Threads for scans, and as many for plans: the configuration's, else what `up` gave this process, else the cores.
-fn thread_budget(config: &Config) -> usize {
-    let given = || std::env::var(THREADS_VARIABLE).ok()?.parse().ok().filter(|threads| *threads > 0);
-    match config.limits.threads {
-        0 => given().unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),
-        threads => threads,
     }
 }
 
