@@ -24,6 +24,7 @@ pub(super) fn thread_budget(config: &Config) -> usize {
 pub(super) struct PlanRuntime(Option<tokio::runtime::Runtime>);
 
 impl PlanRuntime {
+    /// Starts so many threads, and at least [`PLAN_THREADS_MIN`].
     pub fn start(threads: usize) -> io::Result<PlanRuntime> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(threads.max(PLAN_THREADS_MIN))
@@ -35,6 +36,7 @@ impl PlanRuntime {
         Ok(PlanRuntime(Some(runtime)))
     }
 
+    /// What tasks are spawned with.
     pub fn handle(&self) -> tokio::runtime::Handle {
         self.0.as_ref().expect("it is taken only when this is dropped").handle().clone()
     }
