@@ -9,26 +9,24 @@
 //! Invariant: rows come out equal to those that went in, in the schema's types. Columns for which it does not pay, as runs
 //! in another order or codes of many values, are kept as they are.
 
-use std::cell::OnceCell;
+mod compact;
+mod picked;
+
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, UInt32Array, downcast_dictionary_array};
+use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::take;
-use arrow::datatypes::{DataType, Float64Type, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 
 use super::coded::Coded;
-use super::plain::{plain_column, plain_schema};
+use super::plain::plain_schema;
 use crate::delivery::encoding::packed::{self, RowsByRun};
 
-/// Columns that depend on the site and what it measures. Where one of them changes within a site's day, a new run begins.
-const BY_RUN: [&str; 8] =
-    ["latitude", "longitude", "parameter", "unit", "site_name", "agency", "aqs_id", "full_aqs_id"];
-
-/// Fewer rows a run than this on average are not worth it.
-const ROWS_PER_RUN_MIN: usize = 3;
+use compact::compact;
+use picked::Picked;
 
 /// Some rows of a partition, without copying them.
 #[derive(Debug, Clone)]
@@ -209,179 +207,6 @@ impl ZoneRows {
     }
 }
 
-/// The rows of a zone that leave it, and what several columns need to know of them.
-struct Picked<'a> {
-    zone: &'a ZoneRows,
-    count: usize,
-    /// Which rows; `None`: all.
-    mask: Option<&'a BooleanBuffer>,
-    /// Their places in the partition, if not all leave.
-    places: OnceCell<UInt32Array>,
-    runs: OnceCell<UInt32Array>,
-}
-
-impl<'a> Picked<'a> {
-    fn new(zone: &'a ZoneRows, kept: Option<&'a BooleanBuffer>) -> Picked<'a> {
-        let count = kept.map_or(zone.rows, BooleanBuffer::count_set_bits);
-        let mask = kept.filter(|_| count < zone.rows);
-        Picked { zone, count, mask, places: OnceCell::new(), runs: OnceCell::new() }
-    }
-
-    fn column(&self, column: &Column, plain: bool) -> Result<ArrayRef, ArrowError> {
-        let zone = self.zone;
-        match column {
-            Column::ByRow(values) => {
-                let rows = match self.mask {
-                    Some(mask) => take(values, self.places(mask), None)?,
-                    None => values.slice(zone.start, zone.rows),
-                };
-                if plain { plain_column(&rows) } else { Ok(rows) }
-            }
-            Column::Coded(coded) => Ok(match self.mask {
-                Some(mask) => coded.take(self.places(mask).values()),
-                None => coded.slice(zone.start..zone.start + zone.rows),
-            }),
-            Column::ByRun { values, plain: spelled_out } => {
-                let runs = self.runs.get_or_init(|| self.run_of_row());
-                if !plain {
-                    return take(values, runs, None);
-                }
-                let spelled_out = match spelled_out.get() {
-                    Some(known) => known,
-                    None => {
-                        let made = plain_column(values)?;
-                        spelled_out.get_or_init(|| made)
-                    }
-                };
-                take(spelled_out, runs, None)
-            }
-        }
-    }
-
-    fn places(&self, mask: &BooleanBuffer) -> &UInt32Array {
-        self.places.get_or_init(|| {
-            let mut places = Vec::with_capacity(self.count);
-            places.extend(mask.set_indices().map(|place| (self.zone.start + place) as u32));
-            UInt32Array::from(places)
-        })
-    }
-
-    /// The runs of which some row leaves, and how many.
-    fn runs_left(&self) -> (Vec<u32>, Vec<u32>) {
-        let (mut left, mut counts) = (Vec::new(), Vec::new());
-        let mut places = self.mask.map(|mask| self.places(mask).values().iter().peekable());
-        for (run, rows) in (self.zone.runs().start as u32..).zip(self.zone.rows_of_runs()) {
-            let count = match &mut places {
-                None => rows.len() as u32,
-                Some(places) => {
-                    let end = (self.zone.start + rows.end) as u32;
-                    std::iter::from_fn(|| places.next_if(|place| **place < end)).count() as u32
-                }
-            };
-            if count > 0 {
-                left.push(run);
-                counts.push(count);
-            }
-        }
-        (left, counts)
-    }
-
-    /// For each row that leaves the number of its run.
-    fn run_of_row(&self) -> UInt32Array {
-        let mut runs: Vec<u32> = Vec::with_capacity(self.count);
-        let numbered = (self.zone.runs().start as u32..).zip(self.zone.rows_of_runs());
-        match self.mask {
-            None => numbered.for_each(|(run, rows)| runs.extend(std::iter::repeat_n(run, rows.len()))),
-            Some(mask) => {
-                let mut places = self.places(mask).values().iter().peekable();
-                for (run, rows) in numbered {
-                    let end = (self.zone.start + rows.end) as u32;
-                    while places.next_if(|place| **place < end).is_some() {
-                        runs.push(run);
-                    }
-                }
-            }
-        }
-        UInt32Array::from(runs)
-    }
-}
-
-/// The batch by run and in codes, as far as it has the columns for it, its runs are long enough and its values few.
-fn compact(batch: &RecordBatch) -> Result<Kept, ArrowError> {
-    let (places, run_starts) = runs_of(batch).unwrap_or_else(|| (Vec::new(), UInt32Array::from(Vec::<u32>::new())));
-    let run_ends = match run_starts.is_empty() {
-        true => Vec::new(),
-        false => run_starts.values().iter().skip(1).copied().chain([batch.num_rows() as u32]).collect(),
-    };
-    let every_row = OnceCell::new();
-    let every_row = || every_row.get_or_init(|| UInt32Array::from_iter_values(0..batch.num_rows() as u32));
-    let columns = batch.columns().iter().enumerate().map(|(place, column)| {
-        if places.contains(&place) {
-            return Ok(Column::ByRun { values: copied(column, &run_starts)?, plain: OnceLock::new() });
-        }
-        Ok(match Coded::of(column) {
-            Some(coded) => Column::Coded(coded),
-            None => Column::ByRow(copied(column, every_row())?),
-        })
-    });
-    let columns = columns.collect::<Result<Vec<_>, ArrowError>>()?;
-    Ok(Kept { schema: batch.schema(), columns, run_ends })
-}
-
-/// These rows of a column, in memory of their own, with their dictionary. A decoder's buffers may be twice as large as what
-/// is in them, and these stay for as long as the partition is held.
-fn copied(column: &ArrayRef, rows: &UInt32Array) -> Result<ArrayRef, ArrowError> {
-    let taken = take(column, rows, None)?;
-    let Some(dictionary) = taken.as_any_dictionary_opt() else { return Ok(taken) };
-    let values = dictionary.values();
-    let values = take(values, &UInt32Array::from_iter_values(0..values.len() as u32), None)?;
-    Ok(dictionary.with_values(values))
-}
-
-/// The columns that are kept by run, and the first row of each run; `None` if it does not pay.
-fn runs_of(batch: &RecordBatch) -> Option<(Vec<usize>, UInt32Array)> {
-    let schema = batch.schema();
-    let places = BY_RUN.iter().map(|name| schema.index_of(name).ok()).collect::<Option<Vec<usize>>>()?;
-    let rows = u32::try_from(batch.num_rows()).ok()?;
-    // Whether a row differs from the one before it.
-    let mut begins = vec![false; batch.num_rows()];
-    *begins.first_mut()? = true;
-    for place in &places {
-        mark_changes(batch.column(*place), &mut begins)?;
-    }
-    let run_starts: Vec<u32> = (0..rows).filter(|row| begins[*row as usize]).collect();
-    if run_starts.len() * ROWS_PER_RUN_MIN > batch.num_rows() {
-        return None;
-    }
-    Some((places, UInt32Array::from(run_starts)))
-}
-
-/// Marks the rows whose value differs from that of the row before; `None` for nulls and types that are not compared.
-fn mark_changes(column: &ArrayRef, begins: &mut [bool]) -> Option<()> {
-    if column.null_count() > 0 {
-        return None;
-    }
-    fn mark<T: PartialEq>(values: &[T], begins: &mut [bool]) {
-        for (pair, begin) in values.windows(2).zip(&mut begins[1..]) {
-            *begin |= pair[0] != pair[1];
-        }
-    }
-    if column.data_type() == &DataType::Float64 {
-        // By their bits: both zeros stay what they are.
-        let bits: Vec<u64> =
-            column.as_primitive::<Float64Type>().values().iter().map(|value| value.to_bits()).collect();
-        mark(&bits, begins);
-        return Some(());
-    }
-    downcast_dictionary_array!(
-        column => {
-            mark(column.keys().values(), begins);
-            Some(())
-        },
-        _ => None
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use overlay_ingest::generate::{GenerateOptions, generate};
@@ -412,7 +237,7 @@ mod tests {
         let batch = day();
         let kept = ZoneRows::compact(&batch);
         assert!(!kept.kept.run_ends.is_empty(), "a site's rows stand together");
-        assert!(kept.kept.run_ends.len() * ROWS_PER_RUN_MIN <= batch.num_rows());
+        assert!(kept.kept.run_ends.len() * compact::ROWS_PER_RUN_MIN <= batch.num_rows());
         let plain = ZoneRows::plain(&batch);
         let mut random = fastrand::Rng::with_seed(7);
         for _ in 0..200 {
