@@ -227,10 +227,10 @@ impl<'a> Found<'a> {
         });
         let rows = head.rows;
         Ok(match (&self.body, self.data_type) {
-            (Body::Integers(numbers), DataType::Int8) => integers::<Int8Type>(numbers, runs, rows, nulls)?,
-            (Body::Integers(numbers), DataType::Int16) => integers::<Int16Type>(numbers, runs, rows, nulls)?,
-            (Body::Integers(numbers), DataType::Int32) => integers::<Int32Type>(numbers, runs, rows, nulls)?,
-            (Body::Integers(numbers), DataType::Int64) => integers::<Int64Type>(numbers, runs, rows, nulls)?,
+            (Body::Integers(numbers), DataType::Int8) => Arc::new(integers::<Int8Type>(numbers, runs, rows, nulls)?),
+            (Body::Integers(numbers), DataType::Int16) => Arc::new(integers::<Int16Type>(numbers, runs, rows, nulls)?),
+            (Body::Integers(numbers), DataType::Int32) => Arc::new(integers::<Int32Type>(numbers, runs, rows, nulls)?),
+            (Body::Integers(numbers), DataType::Int64) => Arc::new(integers::<Int64Type>(numbers, runs, rows, nulls)?),
             (Body::Integers(numbers), DataType::Timestamp(TimeUnit::Second, zone)) => {
                 let values = ScalarBuffer::from(spread(numbers.to_vec(), runs, rows));
                 let times = PrimitiveArray::<TimestampSecondType>::try_new(values, nulls);
@@ -305,13 +305,12 @@ fn integers<T: ArrowPrimitiveType>(
     runs: Option<&[u32]>,
     rows: usize,
     nulls: Option<NullBuffer>,
-) -> Result<ArrayRef, String>
+) -> Result<PrimitiveArray<T>, String>
 where
     T::Native: Integer,
 {
     let values: Vec<T::Native> = spread(numbers.to_vec(), runs, rows);
-    let array = PrimitiveArray::<T>::try_new(ScalarBuffer::from(values), nulls);
-    Ok(Arc::new(array.map_err(|error| error.to_string())?))
+    PrimitiveArray::try_new(ScalarBuffer::from(values), nulls).map_err(|error| error.to_string())
 }
 
 fn float_array(values: Vec<f64>, nulls: Option<NullBuffer>) -> Result<ArrayRef, String> {
@@ -328,8 +327,7 @@ fn dictionary<K: ArrowDictionaryKeyType>(
 where
     K::Native: Integer,
 {
-    let keys: Vec<K::Native> = spread(keys.to_vec(), runs, rows);
-    let keys = PrimitiveArray::<K>::try_new(ScalarBuffer::from(keys), nulls).map_err(|error| error.to_string())?;
+    let keys: PrimitiveArray<K> = integers(keys, runs, rows, nulls)?;
     // Looks at every key again: cheap beside what a key past the end would do.
     Ok(Arc::new(DictionaryArray::try_new(keys, Arc::new(texts)).map_err(|error| error.to_string())?))
 }
