@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::membership::Membership;
 use super::queries::state_name;
+use super::view::micros;
 use crate::engine::executor::Clock;
 use crate::engine::store::Store;
 use crate::failure::{Failure, FailureKind};
@@ -104,8 +105,4 @@ impl Tracer {
         let behind = hop.as_ref().map_or(0, |hop| hop.elapsed_us);
         TraceBranch { next, adopted, link_us: micros(took).saturating_sub(behind), hop, failure }
     }
-}
-
-fn micros(time: Duration) -> u64 {
-    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }

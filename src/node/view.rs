@@ -112,7 +112,7 @@ fn data_source(queries: &Queries) -> String {
 /// A clock before 1970 says 0.
 fn unix_us() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+    micros(since)
 }
 
 /// The node's figures.
@@ -130,10 +130,7 @@ pub fn metrics(
     let (turns_given, turns_waiting) = queries.pool.load();
     let (rows_per_s, bytes_per_s) = queries.traffic().per_second((queries.clock)());
     let (pid, rows_held) = (std::process::id(), queries.hop.store.rows());
-    let peer = |(peer, trip): (NodeId, Duration)| PeerMetrics {
-        peer: peer.to_string(),
-        round_trip_us: u64::try_from(trip.as_micros()).unwrap_or(u64::MAX),
-    };
+    let peer = |(peer, trip): (NodeId, Duration)| PeerMetrics { peer: peer.to_string(), round_trip_us: micros(trip) };
     Metrics {
         process_id: membership.me().to_string(),
         role: process.role.to_string(),
@@ -180,8 +177,12 @@ pub fn metrics(
     }
 }
 
+/// A time in whole microseconds, as figures have it.
+pub(super) fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
 fn flow_metrics(flow: &Flow, counters: &FlowCounters) -> FlowMetrics {
-    let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
     FlowMetrics {
         flow: flow.to_string(),
         active: counters.active as u32,
