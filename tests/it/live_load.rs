@@ -99,6 +99,7 @@ async fn a_busy_holder_is_given_less_until_it_is_free() {
         pool.spawn(
             share,
             Box::new(move || {
+                // This is the work: it takes a thread of C for a time. Nothing here waits for anything to have happened.
                 std::thread::sleep(Duration::from_micros(200));
                 if still.load(Ordering::Relaxed) {
                     work(&again, &of, &still);
