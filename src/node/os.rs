@@ -40,11 +40,16 @@ pub async fn asked_to_end() -> io::Result<()> {
     }
 }
 
-/// The same, or until the terminal is closed: for a program that has to leave nothing behind.
+/// The same, or until the terminal is closed: for a program that has to leave nothing behind. Who started it with `nohup`
+/// wants it to outlive the terminal, and it does.
 pub async fn asked_to_end_or_hung_up() -> io::Result<()> {
     #[cfg(unix)]
     {
         use tokio::signal::unix::{SignalKind, signal};
+        // To listen for a signal is to heed it, so this is asked first.
+        if ignores_hang_up() {
+            return asked_to_end().await;
+        }
         let mut hung_up = signal(SignalKind::hangup())?;
         tokio::select! {
             asked = asked_to_end() => asked,
@@ -55,6 +60,16 @@ pub async fn asked_to_end_or_hung_up() -> io::Result<()> {
     {
         asked_to_end().await
     }
+}
+
+/// Whether this process was started with SIGHUP ignored, where the system tells: on Linux.
+#[cfg(unix)]
+fn ignores_hang_up() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    // Signal n is bit n - 1, and SIGHUP is the first.
+    mask.is_some_and(|mask| mask & 1 == 1)
 }
 
 /// Whether a process may be alive: false only if it is known to be gone.

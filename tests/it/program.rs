@@ -132,6 +132,14 @@ impl Place {
         command
     }
 
+    /// The program, to be started as `nohup` does it, which would also move its output to a file.
+    pub fn command_without_hang_up(&self, argument: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", "trap '' HUP; exec \"$0\" \"$1\"", env!("CARGO_BIN_EXE_overlay"), argument]);
+        command.current_dir(self.folder.path()).env("OVERLAY_CONFIG", CONFIG);
+        command
+    }
+
     /// Runs the program to its end.
     #[track_caller]
     pub fn run(&self, arguments: &[&str]) -> Ended {

@@ -1,12 +1,13 @@
 //! Starting, looking, ending.
 
 use std::collections::BTreeMap;
+use std::process::Stdio;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::csv_text;
-use crate::program::{Place, eventually};
+use crate::program::{Place, Process, eventually};
 
 const SIX: [&str; 6] = ["A", "B", "C", "D", "E", "F"];
 
@@ -105,6 +106,20 @@ fn the_end_of_its_terminal_ends_up_and_its_nodes() {
     up.signal(Signal::HUP);
     up.end().check(0, &["draining"]);
     assert_eq!(place.running(), [""; 0]);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn who_ignores_the_end_of_the_terminal_outlives_it() {
+    let place = Place::with_data("embedded.json");
+    let mut command = place.command_without_hang_up("up");
+    let up = Process::start(command.stdin(Stdio::null()), "up without a terminal".to_owned());
+    eventually("up is ready", || up.text().contains("\nend: ").then_some(()));
+    place.check_ready();
+    up.signal(Signal::HUP);
+    place.check(&["query", "PM2.5", "5", "35", "-o", "rows.csv"], 0, &[]);
+    assert_eq!(up.errors(), "", "it is not draining");
+    up.terminate().check(0, &["draining"]);
 }
 
 #[test]
