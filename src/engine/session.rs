@@ -31,6 +31,7 @@ use futures::{StreamExt, TryStreamExt};
 use object_store::ObjectStore;
 use overlay_ingest::{PartitionId, observations};
 
+use super::cache_figures::CacheFigures;
 use super::filter::RangeFilter;
 use super::leaf::OverlayScanExec;
 use super::message::ScanPath;
@@ -107,9 +108,9 @@ impl Engine {
         Ok(Engine { table: table.to_owned(), state, task, short, plans: PlanCache::default() })
     }
 
-    /// Plans of SQL that are kept for when they are asked for again.
-    pub fn plans_kept(&self) -> usize {
-        self.plans.len()
+    /// How the plans of SQL that are kept for when they are asked for again are used.
+    pub fn plan_figures(&self) -> CacheFigures {
+        self.plans.figures()
     }
 
     /// The functions that a predicate may name: those of every session.
