@@ -15,6 +15,7 @@
 //! coverage names the ones that are pruned, not needed or missing.
 
 pub mod acceptance;
+pub mod by_distinct;
 pub mod cache_figures;
 pub mod coded;
 pub mod cold;
