@@ -8,6 +8,7 @@ use crate::error::Error;
 use crate::manifest::{FILE_NAME, Manifest, PartitionEntry};
 use crate::parquet_file::decode;
 use crate::partition::Partition;
+use crate::partition_file::PartitionFile;
 use crate::schema::LAYOUT_VERSION;
 
 /// The Parquet cache of a data set, as it was committed last.
@@ -86,5 +87,12 @@ impl Cache {
             csv_bytes: entry.csv_bytes,
             stats: entry.stats.clone(),
         })
+    }
+
+    /// Opens a partition to read it in pieces. Its file is read whole once and compared with the manifest, like
+    /// [`Cache::load`] does; nothing is decoded but its footer.
+    pub fn open_partition(&self, entry: &PartitionEntry) -> Result<PartitionFile, Error> {
+        let file = self.read(entry)?;
+        PartitionFile::new(self.folder.join(&entry.file), file, entry.rows, self.manifest.zone_rows)
     }
 }

@@ -8,7 +8,8 @@
 //!    Most rows take a short cut past 2 and 3: `series` recognises them by what their site says every hour.
 //! 4. [`partition`] reads the files of one day and names the result by what it was made from; `sorted` puts the rows
 //!    into one total order.
-//! 5. `parquet_file` writes it and reads it back; [`rejects`] keeps every row that was not taken.
+//! 5. `parquet_file` writes it and reads it back, [`partition_file`] in pieces; [`rejects`] keeps every row that was not
+//!    taken.
 //!    [`counts`] keeps how often each concentration occurs.
 //! 6. [`manifest`] is the one point of commit; [`run`] decides what must be redone; [`cache`] loads what was committed.
 //!
@@ -30,6 +31,7 @@ pub mod manifest;
 mod number;
 mod parquet_file;
 pub mod partition;
+pub mod partition_file;
 pub mod partition_id;
 pub mod progress;
 pub mod receipt;
@@ -47,6 +49,7 @@ pub use date::{Date, DateRange};
 pub use error::Error;
 pub use manifest::{Manifest, PartitionEntry, SourceEntry};
 pub use partition::{Parsed, Partition, identify_date, parse_date};
+pub use partition_file::PartitionFile;
 pub use partition_id::PartitionId;
 pub use rejects::{Reason, Reject};
 pub use schema::{LAYOUT_VERSION, Layout, ZONE_ROWS, observations};

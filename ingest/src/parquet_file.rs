@@ -19,13 +19,19 @@ use parquet::file::properties::WriterProperties;
 use crate::dictionary::canonical;
 use crate::schema::observations;
 
+/// Values that a column's writer takes at once, where a zone is a multiple of that.
+const VALUES_AT_ONCE: usize = 1024;
+
 /// The file's bytes: one row group, pages that end where zones end, zstd, statistics, and the Arrow schema in its
 /// metadata, so that dictionaries come back as dictionaries.
 pub(crate) fn encode(batch: &RecordBatch, zone_rows: usize) -> Result<Vec<u8>, ParquetError> {
+    // A page can only end where values were handed to the column's writer.
+    let at_once = if zone_rows.is_multiple_of(VALUES_AT_ONCE) { VALUES_AT_ONCE } else { zone_rows };
     let properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
         .set_max_row_group_row_count(Some(batch.num_rows().max(1)))
         .set_data_page_row_count_limit(zone_rows)
+        .set_write_batch_size(at_once)
         .build();
     let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), Some(properties))?;
     writer.write(batch)?;

@@ -13,7 +13,7 @@ const WIDTH: usize = 80;
 
 /// The tables.
 pub(super) fn render(figures: &[Metrics]) -> String {
-    let mut parts = vec![nodes(figures), work(figures)];
+    let mut parts = vec![nodes(figures), work(figures), caches(figures)];
     parts.extend(figures.iter().filter(|metrics| metrics.role == "leader").map(of_leader));
     let trips = round_trips(figures);
     if !trips.is_empty() {
@@ -56,6 +56,26 @@ fn work(figures: &[Metrics]) -> String {
             metrics.turns_waiting.to_string(),
             grouped(metrics.rows_per_s.round() as u64),
             bytes(metrics.bytes_per_s.round() as u64),
+        ]);
+    }
+    table.render()
+}
+
+/// What they keep for when it is asked for again: plans of SQL, and what is known of the files of days without room in
+/// memory. Found and not found since the start.
+fn caches(figures: &[Metrics]) -> String {
+    let header = ["id", ">plans", ">found", ">not", ">files", ">memory", ">found", ">not"];
+    let mut table = TextTable::new(&header);
+    for metrics in figures {
+        table.row(vec![
+            metrics.process_id.clone(),
+            grouped(metrics.plan_cache_entries),
+            grouped(metrics.plan_cache_hits),
+            grouped(metrics.plan_cache_misses),
+            grouped(metrics.footer_cache_entries),
+            bytes(metrics.footer_cache_bytes),
+            grouped(metrics.footer_cache_hits),
+            grouped(metrics.footer_cache_misses),
         ]);
     }
     table.render()
@@ -143,6 +163,13 @@ mod tests {
             result_disk_bytes: 3 << 30,
             result_disk_bytes_max: 4 << 30,
             queries_admitted: 123_456,
+            plan_cache_entries: 128,
+            plan_cache_hits: 12_345_678,
+            plan_cache_misses: 1_234_567,
+            footer_cache_entries: 1_024,
+            footer_cache_bytes: 63 << 20,
+            footer_cache_hits: 987_654_321,
+            footer_cache_misses: 98_765_432,
             forwarding_strategy: "round_robin".into(),
             chunking_strategy: "query_based".into(),
             fairness_strategy: "fair_queue".into(),
@@ -163,6 +190,16 @@ mod tests {
         for part in ["2h 03m", "2m 03s", "3.0 GiB", UNKNOWN, "123,456,789", "100", "12,345,679", "A → B 1.2 ms"] {
             assert!(text.contains(part), "{part} is not in\n{text}");
         }
+        // In the order of their heads: a figure under another's head would be a lie that looks like a figure.
+        let row = |of: &str| -> Vec<String> {
+            let line = text.lines().skip_while(|line| !line.contains(of)).nth(1).unwrap_or_default();
+            line.split_whitespace().map(str::to_owned).collect()
+        };
+        assert_eq!(
+            row("plans").join(" "),
+            "A 128 12,345,678 1,234,567 1,024 63.0 MiB 987,654,321 98,765,432",
+            "{text}"
+        );
         assert_eq!(text.matches("results:").count(), 1, "only the Leader has results\n{text}");
     }
 

@@ -294,7 +294,7 @@ fn mark<C: Code>(codes: &[C], wanted: &Range<usize>, first_bit: usize, words: &m
 }
 
 /// Distinct values in the order of their first appearance, found by hashing.
-struct Distinct {
+pub(super) struct Distinct {
     values: Vec<u64>,
     values_max: usize,
     /// By hash, then the next free: one more than the place in `values`, or 0. At most half of them are taken, so a value
@@ -305,12 +305,12 @@ struct Distinct {
 
 impl Distinct {
     /// `values_max` fits 16 bits.
-    fn new(values_max: usize) -> Distinct {
+    pub(super) fn new(values_max: usize) -> Distinct {
         Distinct { values: Vec::new(), values_max, slots: vec![0; 64], last: None }
     }
 
     /// The place of the value; `None` if it would be one too many.
-    fn code(&mut self, bits: u64) -> Option<u16> {
+    pub(super) fn code(&mut self, bits: u64) -> Option<u16> {
         if let Some((last, code)) = self.last
             && last == bits
         {
@@ -331,6 +331,11 @@ impl Distinct {
         };
         self.last = Some((bits, code));
         Some(code)
+    }
+
+    /// The values, in the order of their places.
+    pub(super) fn values(&self) -> &[u64] {
+        &self.values
     }
 
     /// The place of the value, or the slot that it would take.

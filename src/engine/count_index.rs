@@ -124,7 +124,7 @@ fn spans_of_keys(zone: &ZoneRows, texts: usize) -> Option<Vec<(i64, Range<usize>
         ColumnOfZone::Rows(values) => {
             keys_of(&values)?.into_iter().enumerate().for_each(|(row, key)| add(key, row..row + 1))
         }
-        ColumnOfZone::Coded(..) => return None,
+        ColumnOfZone::Coded(..) | ColumnOfZone::Nothing => return None,
     }
     Some(spans)
 }

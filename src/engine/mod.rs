@@ -1,6 +1,7 @@
 //! The engine: what a node holds, how it is scanned, and how a query reads it wherever it lies.
 //!
 //! - [`store`] holds partitions, cut into zones, with a zone map; [`zone_rows`] and [`coded`] say in which form.
+//! - [`on_disk`] is for those that found no room there: their files, read in pieces by each scan.
 //! - [`scan`] turns held zones into answers, many small jobs on the executor that it is given.
 //! - [`conjunction`], [`typed_zones`] and [`count_index`] are the fast way to the rows of simple predicates.
 //! - [`turns`] says whose zone is scanned next, by the [`share`] that its query has; [`fair_pool`] keeps the threads.
@@ -14,6 +15,8 @@
 //! coverage names the ones that are pruned, not needed or missing.
 
 pub mod acceptance;
+pub mod by_distinct;
+pub mod cache_figures;
 pub mod coded;
 pub mod cold;
 pub mod conjunction;
@@ -26,6 +29,7 @@ pub mod hop;
 pub mod leaf;
 pub mod message;
 pub mod meter;
+pub mod on_disk;
 pub mod plain;
 pub mod plan_cache;
 pub mod predicate;

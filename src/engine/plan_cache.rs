@@ -16,6 +16,8 @@ use datafusion::error::Result;
 use datafusion::logical_expr::builder::LogicalTableSource;
 use datafusion::logical_expr::{Expr, LogicalPlan, TableSource, Volatility};
 
+use super::cache_figures::{CacheFigures, Lookups};
+
 /// Plans that are kept. More serve more different statements; each takes some ten kilobytes, seldom more.
 pub const PLANS_MAX: usize = 128;
 
@@ -30,20 +32,27 @@ pub struct Asked {
 #[derive(Debug, Default)]
 pub struct PlanCache {
     plans: Mutex<VecDeque<(Asked, LogicalPlan)>>,
+    lookups: Lookups,
 }
 
 impl PlanCache {
     /// The plan over this table, if it is kept.
     pub fn get(&self, asked: &Asked, table: &Arc<dyn TableSource>) -> Option<LogicalPlan> {
-        let kept = {
-            let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
-            let place = plans.iter().position(|(kept, _)| kept == asked)?;
-            let found = plans.remove(place)?;
-            let plan = found.1.clone();
-            plans.push_back(found);
-            plan
-        };
-        over(kept, table).ok()
+        let plan = self.find(asked).and_then(|kept| over(kept, table).ok());
+        match plan {
+            Some(_) => self.lookups.hit(),
+            None => self.lookups.miss(),
+        }
+        plan
+    }
+
+    fn find(&self, asked: &Asked) -> Option<LogicalPlan> {
+        let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = plans.iter().position(|(kept, _)| kept == asked)?;
+        let found = plans.remove(place)?;
+        let plan = found.1.clone();
+        plans.push_back(found);
+        Some(plan)
     }
 
     /// Keeps a plan that was optimised, if it may be kept; `before` is the same before that.
@@ -62,14 +71,10 @@ impl PlanCache {
         plans.push_back((asked, plan));
     }
 
-    /// How many plans are kept.
-    pub fn len(&self) -> usize {
-        self.plans.lock().unwrap_or_else(PoisonError::into_inner).len()
-    }
-
-    /// Whether none is.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
+    /// How it is used. What plans take in memory is not counted, only bounded.
+    pub fn figures(&self) -> CacheFigures {
+        let kept = self.plans.lock().unwrap_or_else(PoisonError::into_inner).len();
+        self.lookups.figures(kept as u64, 0)
     }
 }
 

@@ -97,6 +97,21 @@ impl ZoneFilter {
         zones.resolve(self.conjunction.as_ref()?)
     }
 
+    /// The columns that the predicate asks about, by position, ascending; none without one.
+    pub fn predicate_columns(&self) -> &[usize] {
+        self.predicate_of_columns.as_ref().map_or(&[], |(_, columns)| columns)
+    }
+
+    /// The columns that are wanted, by position.
+    pub fn projection(&self) -> &[usize] {
+        &self.projection
+    }
+
+    /// Whether every row matches.
+    pub fn takes_all(&self) -> bool {
+        self.predicate.is_none()
+    }
+
     /// Whether only the number of rows is wanted.
     pub fn counts_only(&self) -> bool {
         self.projection.is_empty()
@@ -184,6 +199,11 @@ impl Matches {
             }
         }
         Matches { rows, kept: Some(both.finish()) }
+    }
+
+    /// No row.
+    pub fn none(zone: &ZoneRows) -> Matches {
+        Matches::of(BooleanBuffer::new_unset(zone.len()))
     }
 
     fn of(mask: BooleanBuffer) -> Matches {

@@ -5,6 +5,7 @@
 //! the end of the stream. Cancel is noticed between two zones. A zone that its bounds or its index decide is told
 //! without a job.
 
+mod from_file;
 mod together;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -20,10 +21,11 @@ use tokio::sync::oneshot;
 
 use super::executor::{Clock, ScanPool};
 use super::message::{How, Payload, ZoneAnswer};
+use super::on_disk::PartitionOnDisk;
 use super::predicate::{Matches, ZoneFilter};
 use super::share::Share;
 use super::stop::Stop;
-use super::store::{HeldPartition, PartitionOnDisk, Stored};
+use super::store::{HeldPartition, Stored, Zone};
 use super::typed_zones::Verdict;
 use super::zone_rows::ZoneRows;
 use crate::delivery::encoding::checksum;
@@ -40,9 +42,11 @@ const ZONES_PER_JOB: usize = 4;
 
 /// Jobs of a scan that wait or run, or whose rows were not taken yet, for every thread of the pool. Fewer: on a busy node
 /// the pool is through with them before the query's task, which needs a core as well, has come to queue more, and the
-/// query's turns go to others. More: rows of more zones are held beside those that are stored, about 2 MB a job, where a
-/// partition is read from disk all that are wanted of it.
+/// query's turns go to others. More: rows of more zones are held beside those that are stored, about 2 MB a job.
 const JOBS_PER_THREAD: usize = 8;
+
+/// Why a zone could not be scanned; told, never looked into.
+type Error = Box<dyn std::error::Error + Send + Sync>;
 
 /// Rows that may still be handed out, shared by everything that one hop asks for.
 #[derive(Debug)]
@@ -114,8 +118,8 @@ enum Task {
     Told(ZoneOutcome),
     /// Looked at by one job, one after the other.
     Scan { asked: PartitionId, held: Arc<HeldPartition>, zones: Vec<(u32, Look)> },
-    /// Read, scanned and dropped by one job, so that no more partitions are in memory on their way than there are threads.
-    Read { asked: PartitionId, on_disk: Arc<PartitionOnDisk>, wanted: Option<Vec<u32>> },
+    /// Read from the partition's file and looked at by one job.
+    Read { asked: PartitionId, on_disk: Arc<PartitionOnDisk>, zones: Vec<u32> },
 }
 
 /// Which rows of a zone are looked at.
@@ -141,7 +145,7 @@ impl ScanJobs {
             move |(asked, stored, wanted)| {
                 stream::iter(match stored {
                     Stored::InMemory(held) => jobs.tasks(asked, &held, wanted),
-                    Stored::OnDisk(on_disk) => vec![Task::Read { asked, on_disk, wanted }],
+                    Stored::OnDisk(on_disk) => Self::readings(asked, &on_disk, wanted),
                 })
             }
         });
@@ -183,27 +187,15 @@ impl ScanJobs {
             Task::Scan { asked, held, zones } => {
                 zones.iter().map(|(zone, look)| self.scan_zone(asked, &held, *zone, look)).collect()
             }
-            Task::Read { asked, on_disk, wanted } => {
-                let start = (self.clock)();
-                let held = match on_disk.load() {
-                    Ok(held) => Arc::new(held),
-                    Err(error) => return vec![ZoneOutcome::Failed(asked, error.to_string())],
-                };
-                let reading = (self.clock)().saturating_sub(start);
-                let tasks = self.tasks(asked, &held, wanted);
-                let mut outcomes: Vec<ZoneOutcome> = tasks.into_iter().flat_map(|task| self.work(task)).collect();
-                // The first zone bears the cost of having them all.
-                let answered = outcomes.iter_mut().find_map(|outcome| match outcome {
-                    ZoneOutcome::Answered(answers, took) => answers.first_mut().zip(Some(took)),
-                    ZoneOutcome::Skipped(_) | ZoneOutcome::Failed(..) => None,
-                });
-                if let Some((first, took)) = answered {
-                    first.cpu += reading;
-                    *took += reading;
-                }
-                outcomes
-            }
+            Task::Read { asked, on_disk, zones } => self.scan_file(asked, &on_disk, &zones),
         }
+    }
+
+    /// What is to be done for a partition in its file: what its bounds decide is known when the file is open.
+    fn readings(asked: PartitionId, on_disk: &Arc<PartitionOnDisk>, wanted: Option<Vec<u32>>) -> Vec<Task> {
+        let wanted = wanted.unwrap_or_else(|| (0..on_disk.zone_count()).collect());
+        let read = |zones: &[u32]| Task::Read { asked, on_disk: Arc::clone(on_disk), zones: zones.to_vec() };
+        wanted.chunks(ZONES_PER_JOB).map(read).collect()
     }
 
     /// What is to be done for a partition. Zones that need no look are told together: a selective query has many.
@@ -224,7 +216,7 @@ impl ScanJobs {
             };
             let rows = entry.rows.len() as u64;
             let mut tell = |how: How, matched: u64| {
-                told.push(ZoneAnswer { rows: matched, ..self.answer(asked, held, zone, how, rows) });
+                told.push(ZoneAnswer { rows: matched, ..self.answer(asked, entry, held.zones.len(), how) });
             };
             let look = match &terms {
                 None if may_match.get(zone as usize).copied().unwrap_or(true) => Look::Evaluate,
@@ -274,18 +266,18 @@ impl ScanJobs {
         self.filter.counts_only() && self.remaining.left().is_none()
     }
 
-    fn answer(&self, asked: PartitionId, held: &HeldPartition, zone: u32, how: How, rows_scanned: u64) -> ZoneAnswer {
-        let entry = &held.zones[zone as usize];
+    /// What there is to say of a zone, one of so many of its partition, before its rows are looked at.
+    fn answer(&self, asked: PartitionId, zone: &Zone, zone_count: usize, how: How) -> ZoneAnswer {
         ZoneAnswer {
             asked,
             // The names come from the zone itself, not from what was asked: the reader compares.
-            partition: entry.partition,
-            zone: entry.index,
-            zone_count: held.zones.len() as u32,
+            partition: zone.partition,
+            zone: zone.index,
+            zone_count: zone_count as u32,
             part: 0,
             last: true,
             rows: 0,
-            rows_scanned,
+            rows_scanned: zone.rows.len() as u64,
             bytes_scanned: 0,
             cpu: Duration::ZERO,
             how,
@@ -328,23 +320,33 @@ impl ScanJobs {
         held: &HeldPartition,
         zone: u32,
         look: &Look,
-    ) -> Result<Option<Vec<ZoneAnswer>>, Box<dyn std::error::Error + Send + Sync>> {
-        let zone_rows = &held.zones[zone as usize].rows;
+    ) -> Result<Option<Vec<ZoneAnswer>>, Error> {
+        let entry = &held.zones[zone as usize];
         let matches = self.matches(held, zone, look)?;
+        let mut answer = self.answer(asked, entry, held.zones.len(), How::Scanned);
+        answer.bytes_scanned = column_bytes(&entry.rows, self.filter.columns());
+        self.hand_out(answer, &entry.rows, &matches)
+    }
+
+    /// The answer with the rows that match, as many as the limit leaves; `None` if it leaves none.
+    fn hand_out(
+        &self,
+        mut answer: ZoneAnswer,
+        zone_rows: &ZoneRows,
+        matches: &Matches,
+    ) -> Result<Option<Vec<ZoneAnswer>>, Error> {
         let matched = matches.rows as u64;
         let rows = self.remaining.take(matched);
         if rows == 0 && matched > 0 {
             return Ok(None);
         }
-        let mut answer = self.answer(asked, held, zone, How::Scanned, zone_rows.len() as u64);
-        answer.bytes_scanned = column_bytes(zone_rows, self.filter.columns());
         answer.rows = rows;
         answer.cut = rows < matched;
         if rows == 0 || self.filter.counts_only() {
             return Ok(Some(vec![answer]));
         }
         let plain = self.output == Output::Plain;
-        let batch = self.filter.take(zone_rows, &matches, rows as usize, plain)?;
+        let batch = self.filter.take(zone_rows, matches, rows as usize, plain)?;
         if self.output != Output::Packed {
             answer.payload = Payload::Batch(batch);
             return Ok(Some(vec![answer]));
@@ -353,11 +355,7 @@ impl ScanJobs {
     }
 
     /// The answer with its rows in blocks, in as many parts as their size asks for.
-    fn in_parts(
-        &self,
-        answer: ZoneAnswer,
-        batch: &RecordBatch,
-    ) -> Result<Vec<ZoneAnswer>, Box<dyn std::error::Error + Send + Sync>> {
+    fn in_parts(&self, answer: ZoneAnswer, batch: &RecordBatch) -> Result<Vec<ZoneAnswer>, Error> {
         let bytes = RowsByRun::of_batch(batch).pack()?;
         let part_count = bytes.len().div_ceil(self.part_bytes_max.max(1)).clamp(1, batch.num_rows());
         let mut whole = Some(bytes);

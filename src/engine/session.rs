@@ -31,6 +31,8 @@ use futures::{StreamExt, TryStreamExt};
 use object_store::ObjectStore;
 use overlay_ingest::{PartitionId, observations};
 
+use super::by_distinct::{ExtractByDistinct, by_distinct};
+use super::cache_figures::CacheFigures;
 use super::filter::RangeFilter;
 use super::leaf::OverlayScanExec;
 use super::message::ScanPath;
@@ -107,9 +109,9 @@ impl Engine {
         Ok(Engine { table: table.to_owned(), state, task, short, plans: PlanCache::default() })
     }
 
-    /// Plans of SQL that are kept for when they are asked for again.
-    pub fn plans_kept(&self) -> usize {
-        self.plans.len()
+    /// How the plans of SQL that are kept for when they are asked for again are used.
+    pub fn plan_figures(&self) -> CacheFigures {
+        self.plans.figures()
     }
 
     /// The functions that a predicate may name: those of every session.
@@ -254,7 +256,12 @@ fn session_state(runtime: Arc<RuntimeEnv>, target_partitions: usize) -> SessionS
     let mut state = SessionStateBuilder::new().with_config(config).with_runtime_env(runtime).with_default_features();
     // Table functions make rows out of nothing (generate_series, range).
     state.table_functions().get_or_insert_default().clear();
-    state.build()
+    let functions = by_distinct(state.scalar_functions().take().unwrap_or_default());
+    if let Some(extract) = ExtractByDistinct::of(&functions) {
+        // The first planner that knows what to do does it.
+        state.expr_planners().get_or_insert_default().insert(0, Arc::new(extract));
+    }
+    state.with_scalar_functions(functions).build()
 }
 
 async fn plan_sql(session: &SessionContext, statement: Statement) -> Result<LogicalPlan, PlanError> {

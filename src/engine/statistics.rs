@@ -14,8 +14,8 @@ use arrow::datatypes::{
 };
 use datafusion::common::pruning::PruningStatistics;
 use datafusion::common::{Column, ScalarValue};
-use overlay_ingest::PartitionStats;
 use overlay_ingest::stats::Bounds;
+use overlay_ingest::{PartitionFile, PartitionStats, observations};
 
 use super::store::Zone;
 
@@ -42,6 +42,38 @@ impl ZoneMap {
         let columns = (0..schema.fields().len()).map(|column| bounds_of(&batches, column)).collect();
         let rows = UInt64Array::from_iter_values(zones.iter().map(|zone| zone.rows.len() as u64));
         ZoneMap { schema, columns, rows: Arc::new(rows) }
+    }
+
+    /// From what a file says of its pages, without reading any.
+    pub fn of_file(file: &PartitionFile) -> ZoneMap {
+        let schema = observations();
+        let bounds = |column| {
+            let bounds = file.bounds(column)?;
+            let null_count = Arc::new(bounds.null_count.clone());
+            Some(ColumnBounds { min: Arc::clone(&bounds.min), max: Arc::clone(&bounds.max), null_count })
+        };
+        let columns = (0..schema.fields().len()).map(bounds).collect();
+        // A partition without rows has one zone.
+        let rows = (0..file.zone_count().max(1)).map(|zone| file.rows_of(zone) as u64);
+        ZoneMap { columns, rows: Arc::new(UInt64Array::from_iter_values(rows)), schema }
+    }
+
+    /// The table's schema.
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// The same of some of the zones, as far as there are so many; nothing is copied.
+    pub fn slice(&self, start: usize, zones: usize) -> ZoneMap {
+        let start = start.min(self.rows.len());
+        let zones = zones.min(self.rows.len() - start);
+        let slice = |array: &ArrayRef| array.slice(start, zones);
+        let columns = self.columns.iter().map(|column| {
+            let column = column.as_ref()?;
+            let (min, max) = (slice(&column.min), slice(&column.max));
+            Some(ColumnBounds { min, max, null_count: slice(&column.null_count) })
+        });
+        ZoneMap { schema: Arc::clone(&self.schema), columns: columns.collect(), rows: slice(&self.rows) }
     }
 
     fn bounds(&self, column: &Column) -> Option<&ColumnBounds> {

@@ -1,15 +1,16 @@
 //! The partitions that a node holds, cut into zones: in memory, or, where that is full, in their Parquet files.
 //!
 //! A scan takes the partition that it needs once, at its start, and keeps it alive: replacing or giving up a
-//! partition never changes an answer under way. One that lies in its file is read whenever a scan comes to it, and
-//! dropped after; the file of one that was replaced may be gone by then, and the scan of it fails by name.
+//! partition never changes an answer under way. Of one that lies in its file ([`super::on_disk`]) each scan reads what it
+//! needs; the file of one that was replaced may be gone by then, and the scan of it fails by name.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use arrow::array::RecordBatch;
-use overlay_ingest::{Cache, Partition, PartitionId, PartitionStats};
+use overlay_ingest::{Partition, PartitionId, PartitionStats};
 
+use super::on_disk::{Footers, PartitionOnDisk};
 use super::statistics::ZoneMap;
 use super::typed_zones::TypedZones;
 use super::zone_rows::ZoneRows;
@@ -86,28 +87,6 @@ impl HeldPartition {
     }
 }
 
-/// A partition in its Parquet file.
-#[derive(Debug)]
-pub struct PartitionOnDisk {
-    cache: Arc<Cache>,
-    id: PartitionId,
-    rows: u64,
-}
-
-impl PartitionOnDisk {
-    /// The partition of this id in the cache; `None` if the cache has another of its day, or none.
-    pub fn new(cache: &Arc<Cache>, id: PartitionId) -> Option<PartitionOnDisk> {
-        let entry = cache.manifest().partition(id.date).filter(|entry| entry.id == id)?;
-        Some(PartitionOnDisk { cache: Arc::clone(cache), id, rows: entry.rows })
-    }
-
-    /// Reads it, whole. Fails like [`Cache::load`].
-    pub fn load(&self) -> Result<HeldPartition, overlay_ingest::Error> {
-        let entry = self.cache.manifest().partition(self.id.date).expect("looked up when this was made");
-        Ok(HeldPartition::new(&self.cache.load(entry)?))
-    }
-}
-
 /// Where a partition lies.
 #[derive(Debug, Clone)]
 pub enum Stored {
@@ -120,7 +99,7 @@ impl Stored {
     pub fn rows(&self) -> u64 {
         match self {
             Stored::InMemory(held) => held.rows(),
-            Stored::OnDisk(on_disk) => on_disk.rows,
+            Stored::OnDisk(on_disk) => on_disk.rows(),
         }
     }
 }
@@ -129,6 +108,7 @@ impl Stored {
 #[derive(Debug, Default)]
 pub struct Store {
     held: RwLock<BTreeMap<PartitionId, Stored>>,
+    footers: Arc<Footers>,
 }
 
 impl Store {
@@ -165,7 +145,13 @@ impl Store {
 
     /// Answers for the partition from its file from now on.
     pub fn insert_on_disk(&self, partition: PartitionOnDisk) {
-        self.put(partition.id, Stored::OnDisk(Arc::new(partition)));
+        let partition = partition.sharing(&self.footers);
+        self.put(partition.id(), Stored::OnDisk(Arc::new(partition)));
+    }
+
+    /// What is kept of the files of those that lie in them.
+    pub fn footers(&self) -> &Footers {
+        &self.footers
     }
 
     /// Gives the partition up; scans under way keep it until they end.

@@ -198,6 +198,7 @@ impl ResolvedTerms<'_> {
         let mut mask: Option<BooleanBuffer> = None;
         for (term, column) in by_row {
             let own = match column {
+                ColumnOfZone::Nothing => return None,
                 ColumnOfZone::Coded(coded, place) => {
                     let codes = term.codes(coded)?;
                     let mut words = vec![0u64; rows.len().div_ceil(64)];
@@ -365,6 +366,7 @@ fn bits<T: Copy>(values: &[T], is_match: impl Fn(T) -> bool) -> BooleanBuffer {
 
 fn bounds_of(column: &ColumnOfZone<'_>) -> Option<Bounds> {
     match column {
+        ColumnOfZone::Nothing => None,
         ColumnOfZone::Rows(values) | ColumnOfZone::Runs(values) => bounds_of_values(values),
         ColumnOfZone::Coded(coded, rows) => {
             let bounds = coded.bounds(rows.clone());

@@ -47,6 +47,8 @@ struct Kept {
 
 #[derive(Debug)]
 enum Column {
+    /// Nobody asks for it: of a partition that lies in a file only some columns are read.
+    NotRead,
     ByRow(ArrayRef),
     Coded(Coded),
     ByRun {
@@ -58,6 +60,8 @@ enum Column {
 
 /// One column of a zone, as a condition looks at it.
 pub enum ColumnOfZone<'a> {
+    /// It was not read.
+    Nothing,
     /// A value for each row.
     Rows(ArrayRef),
     /// A code for each row; the zone's rows are these of the column.
@@ -67,11 +71,11 @@ pub enum ColumnOfZone<'a> {
 }
 
 impl ColumnOfZone<'_> {
-    /// The values of the rows or runs; `None` where there are codes.
+    /// The values of the rows or runs; `None` where there are codes, or nothing.
     pub fn into_values(self) -> Option<ArrayRef> {
         match self {
             ColumnOfZone::Rows(values) | ColumnOfZone::Runs(values) => Some(values),
-            ColumnOfZone::Coded(..) => None,
+            ColumnOfZone::Coded(..) | ColumnOfZone::Nothing => None,
         }
     }
 }
@@ -80,20 +84,26 @@ impl ZoneRows {
     /// The rows of a batch as they are.
     pub fn plain(batch: &RecordBatch) -> ZoneRows {
         let columns = batch.columns().iter().map(|column| Column::ByRow(Arc::clone(column))).collect();
-        ZoneRows::of(Kept { schema: batch.schema(), columns, run_ends: Vec::new() }, batch)
+        ZoneRows::of(Kept { schema: batch.schema(), columns, run_ends: Vec::new() }, batch.num_rows())
+    }
+
+    /// Rows of which only some columns were read, each of them with so many values. To ask for another is an error.
+    pub fn of_columns(schema: &SchemaRef, columns: Vec<Option<ArrayRef>>, rows: usize) -> ZoneRows {
+        let columns = columns.into_iter().map(|column| column.map_or(Column::NotRead, Column::ByRow)).collect();
+        ZoneRows::of(Kept { schema: Arc::clone(schema), columns, run_ends: Vec::new() }, rows)
     }
 
     /// The rows of a partition in fewer bytes, where that pays.
     pub fn compact(batch: &RecordBatch) -> ZoneRows {
         match compact(batch) {
-            Ok(kept) => ZoneRows::of(kept, batch),
+            Ok(kept) => ZoneRows::of(kept, batch.num_rows()),
             // Of a type that cannot be copied row by row: it stays as it came.
             Err(_) => ZoneRows::plain(batch),
         }
     }
 
-    fn of(kept: Kept, batch: &RecordBatch) -> ZoneRows {
-        ZoneRows { kept: Arc::new(kept), start: 0, rows: batch.num_rows() }
+    fn of(kept: Kept, rows: usize) -> ZoneRows {
+        ZoneRows { kept: Arc::new(kept), start: 0, rows }
     }
 
     /// Some of these rows.
@@ -110,6 +120,7 @@ impl ZoneRows {
         let columns = self.kept.columns.iter().map(|column| match column {
             Column::ByRow(values) | Column::ByRun { values, .. } => values.get_buffer_memory_size(),
             Column::Coded(coded) => coded.memory_bytes(),
+            Column::NotRead => 0,
         });
         columns.sum::<usize>() + size_of_val(self.kept.run_ends.as_slice())
     }
@@ -177,6 +188,7 @@ impl ZoneRows {
     /// One column, to be compared.
     pub fn column(&self, column: usize) -> ColumnOfZone<'_> {
         match &self.kept.columns[column] {
+            Column::NotRead => ColumnOfZone::Nothing,
             Column::ByRow(values) => ColumnOfZone::Rows(values.slice(self.start, self.rows)),
             Column::Coded(coded) => ColumnOfZone::Coded(coded, self.start..self.start + self.rows),
             Column::ByRun { values, .. } => {

@@ -22,7 +22,7 @@ use rayon::prelude::*;
 pub use super::data_source::{DataSource, LocalDates};
 use super::data_source::{Source, check_name};
 use crate::config::DatasetConfig;
-use crate::engine::store::PartitionOnDisk;
+use crate::engine::on_disk::PartitionOnDisk;
 use crate::routing::known::KnownPartition;
 
 /// The data of some dates, as they lie on this host.

@@ -146,6 +146,18 @@ pub struct Metrics {
     /// Queries, parts of their plans, and messages to clients that are being computed. A query that was cancelled gives
     /// its permit back at once; here it counts until its task has heard of it.
     pub plan_tasks: u64,
+    /// Plans of SQL that was asked before, kept now.
+    pub plan_cache_entries: u64,
+    /// Statements whose plan was kept, since the start. What is planned the short way is not looked up.
+    pub plan_cache_hits: u64,
+    pub plan_cache_misses: u64,
+    /// Partitions without room in memory of whose files it is known where what lies.
+    pub footer_cache_entries: u64,
+    /// What that takes.
+    pub footer_cache_bytes: u64,
+    /// Times that such a file was read from, since the start; with a miss it had to be read whole first.
+    pub footer_cache_hits: u64,
+    pub footer_cache_misses: u64,
     /// Of the process since its start; `None` where its system does not tell.
     pub cpu_ms: Option<u64>,
     /// Resident; `None` where its system does not tell.

@@ -130,6 +130,7 @@ pub fn metrics(
     let (turns_given, turns_waiting) = queries.pool.load();
     let (rows_per_s, bytes_per_s) = queries.traffic().per_second((queries.clock)());
     let (pid, rows_held) = (std::process::id(), queries.hop.store.rows());
+    let (plans, footers) = (queries.engine.plan_figures(), queries.hop.store.footers().figures());
     let peer = |(peer, trip): (NodeId, Duration)| PeerMetrics { peer: peer.to_string(), round_trip_us: micros(trip) };
     Metrics {
         process_id: membership.me().to_string(),
@@ -159,6 +160,13 @@ pub fn metrics(
         result_bytes_reserved: queries.room.reserved_bytes(),
         turns_given: turns_given as u64,
         turns_waiting: turns_waiting as u64,
+        plan_cache_entries: plans.entries,
+        plan_cache_hits: plans.hits,
+        plan_cache_misses: plans.misses,
+        footer_cache_entries: footers.entries,
+        footer_cache_bytes: footers.bytes,
+        footer_cache_hits: footers.hits,
+        footer_cache_misses: footers.misses,
         plan_tasks: queries.cpu.metrics().num_alive_tasks() as u64,
         cpu_ms: os::cpu_time(pid).map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
         memory_bytes: os::resident_bytes(pid),

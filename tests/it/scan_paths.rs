@@ -2,6 +2,7 @@
 //! comparisons, and DataFusion's own evaluation, which is the reference.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,15 +12,16 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use fastrand::Rng;
 use futures::StreamExt;
 use overlay::delivery::QueryId;
-use overlay::engine::coverage::CoverageSink;
+use overlay::engine::coverage::{CoverageSink, LeafReport};
 use overlay::engine::executor::InlinePool;
 use overlay::engine::hop::Hop;
 use overlay::engine::message::{NodeInstance, ScanPath};
+use overlay::engine::on_disk::PartitionOnDisk;
 use overlay::engine::plan_cache::PLANS_MAX;
 use overlay::engine::reader::{Overview, PinnedPartition, QueryContext};
 use overlay::engine::session::{Ask, Engine};
 use overlay::engine::stop::Stop;
-use overlay::engine::store::{HeldPartition, PartitionOnDisk, Store};
+use overlay::engine::store::{HeldPartition, Store};
 use overlay::routing::assignment::{NodeView, Snapshot};
 use overlay::routing::{Load, NodeId, Role, Topology, forwarding};
 use overlay::transport::peer::PeerLinks;
@@ -34,7 +36,7 @@ const LAYOUT: Layout = Layout { zone_rows: 64 };
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// One node that holds a small generated data set in zones of 64 rows.
-struct Alone {
+pub(super) struct Alone {
     hop: Arc<Hop>,
     engine: Engine,
     partitions: Arc<Vec<PinnedPartition>>,
@@ -83,7 +85,7 @@ fn with_odd_values(partition: Partition, many: bool, random: &mut Rng) -> Partit
 }
 
 impl Alone {
-    fn new(seed: u64) -> Alone {
+    pub(super) fn new(seed: u64) -> Alone {
         let folder = tempfile::tempdir().expect("a folder");
         let root = folder.path().join("generated");
         let options = GenerateOptions { days: 3, sites: 25, seed, ..GenerateOptions::default() };
@@ -101,15 +103,15 @@ impl Alone {
         Alone::over(store, partitions)
     }
 
-    /// A node over the data set as it is; of its three partitions the first is in memory, the others as said.
-    fn unchanged(dataset: &Dataset, cache: &Arc<Cache>, on_disk: bool) -> Alone {
+    /// A node over the data set as it is; of its three partitions the first so many are in memory, the others on disk.
+    fn unchanged(dataset: &Dataset, cache: &Arc<Cache>, in_memory: usize) -> Alone {
         let store = Arc::new(Store::default());
         let mut partitions = Vec::new();
         for (day, date) in dataset.dates(DateRange::ALL).enumerate() {
             let partition = parse_date(dataset, date, LAYOUT).expect("no fault in it").partition;
             partitions.push(PinnedPartition { id: partition.id, stats: Some(partition.stats.clone()) });
             match PartitionOnDisk::new(cache, partition.id) {
-                Some(file) if on_disk && day > 0 => store.insert_on_disk(file),
+                Some(file) if day >= in_memory => store.insert_on_disk(file),
                 _ => store.insert(HeldPartition::new(&partition)),
             }
         }
@@ -131,7 +133,16 @@ impl Alone {
     }
 
     /// The rows as text, sorted; or that it was refused.
-    async fn ask(&self, sql: &str, scan_path: ScanPath) -> Result<Vec<String>, String> {
+    pub(super) async fn ask(&self, sql: &str, scan_path: ScanPath) -> Result<Vec<String>, String> {
+        self.ask_reporting(sql, scan_path).await.map(|(rows, _)| rows)
+    }
+
+    /// The same with what its leaves report.
+    pub(super) async fn ask_reporting(
+        &self,
+        sql: &str,
+        scan_path: ScanPath,
+    ) -> Result<(Vec<String>, Vec<LeafReport>), String> {
         let context = Arc::new(QueryContext {
             query: QueryId(1),
             team: None,
@@ -168,7 +179,8 @@ impl Alone {
             rows.extend((0..batch.num_rows()).map(row));
         }
         rows.sort();
-        Ok(rows)
+        drop((stream, plan));
+        Ok((rows, context.sink.leaves().into_values().collect()))
     }
 
     async fn check(&self, sql: &str, seed: u64) -> usize {
@@ -258,7 +270,7 @@ async fn a_plan_that_was_kept_reads_the_data_of_its_query() {
         let answers = [one.ask(sql, ScanPath::Any).await, other.ask(sql, ScanPath::Any).await];
         assert_eq!(answers, expected, "{sql}");
     }
-    assert_eq!(one.engine.plans_kept(), statements.len());
+    assert_eq!(one.engine.plan_figures().entries, statements.len() as u64);
 
     // The time of asking is never that of somebody else.
     let now = "SELECT now() FROM observations LIMIT 1";
@@ -268,7 +280,7 @@ async fn a_plan_that_was_kept_reads_the_data_of_its_query() {
         let sql = format!("SELECT max(aqi) + {number} FROM observations");
         one.ask(&sql, ScanPath::Any).await.expect("planned");
     }
-    assert_eq!(one.engine.plans_kept(), PLANS_MAX);
+    assert_eq!(one.engine.plan_figures().entries, PLANS_MAX as u64);
 }
 
 /// One question of any kind.
@@ -280,16 +292,39 @@ fn question(random: &mut Rng) -> String {
     format!("SELECT {} FROM observations{filter}", WANTED[random.usize(..WANTED.len())])
 }
 
+/// Three generated days with their cache.
+struct Ingested {
+    folder: tempfile::TempDir,
+    dataset: Dataset,
+    cache: Arc<Cache>,
+}
+
+impl Ingested {
+    fn new(seed: u64) -> Ingested {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (root, cache) = (folder.path().join("generated"), folder.path().join("cache"));
+        generate(&root, &GenerateOptions { days: 3, sites: 25, seed, ..GenerateOptions::default() }).expect("written");
+        let dataset = Dataset::open(&root).expect("just written");
+        let options = RunOptions { cache: cache.clone(), range: DateRange::ALL, layout: LAYOUT, force: false };
+        run(&dataset, &options, &progress::Silent).expect("ingested");
+        Ingested { folder, dataset, cache: Arc::new(Cache::open(&cache).expect("just made")) }
+    }
+
+    fn alone(&self, in_memory: usize) -> Alone {
+        Alone::unchanged(&self.dataset, &self.cache, in_memory)
+    }
+
+    /// The file of the last day, and its name.
+    fn last_file(&self) -> (PathBuf, &str) {
+        let name = &self.cache.manifest().partitions[2].file;
+        (self.folder.path().join("cache").join(name), name)
+    }
+}
+
 #[tokio::test]
 async fn partitions_that_lie_on_disk_give_the_same_rows() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let (root, cache) = (folder.path().join("generated"), folder.path().join("cache"));
-    generate(&root, &GenerateOptions { days: 3, sites: 25, seed: 9, ..GenerateOptions::default() }).expect("written");
-    let dataset = Dataset::open(&root).expect("just written");
-    let options = RunOptions { cache: cache.clone(), range: DateRange::ALL, layout: LAYOUT, force: false };
-    run(&dataset, &options, &progress::Silent).expect("ingested");
-    let opened = Arc::new(Cache::open(&cache).expect("just made"));
-    let [in_memory, on_disk] = [false, true].map(|on_disk| Alone::unchanged(&dataset, &opened, on_disk));
+    let ingested = Ingested::new(9);
+    let [in_memory, on_disk] = [3, 1].map(|days| ingested.alone(days));
     assert_eq!((in_memory.hop.store.ids_on_disk().len(), on_disk.hop.store.ids_on_disk().len()), (0, 2));
     assert_eq!(in_memory.hop.store.rows(), on_disk.hop.store.rows());
 
@@ -305,11 +340,63 @@ async fn partitions_that_lie_on_disk_give_the_same_rows() {
     }
     assert!(rows > 10_000, "{rows} rows");
 
-    // A file that is gone is an error that names it, never an answer without its rows.
-    let last = &opened.manifest().partitions[2];
-    std::fs::remove_file(cache.join(&last.file)).expect("removed");
-    let refused = on_disk.ask("SELECT count(*) FROM observations", ScanPath::Any).await;
-    assert!(refused.as_ref().is_err_and(|why| why.contains(&last.file)), "{refused:?}");
+    // A file that is gone, or not what it was, is an error that names it, never an answer without its rows: where it was
+    // read before, and where it was not.
+    let fresh = ingested.alone(1);
+    let (path, name) = ingested.last_file();
+    let healthy = std::fs::read(&path).expect("readable");
+    let mut damaged = healthy.clone();
+    damaged[4..healthy.len() / 2].iter_mut().for_each(|byte| *byte ^= 0x10);
+    for bytes in [Some(damaged), Some(healthy[..99].to_vec()), None] {
+        let how = bytes.as_ref().map(Vec::len);
+        match bytes {
+            Some(bytes) => std::fs::write(&path, bytes).expect("written"),
+            None => std::fs::remove_file(&path).expect("removed"),
+        }
+        for node in [&on_disk, &fresh] {
+            let refused = node.ask("SELECT sum(latitude), max(concentration) FROM observations", ScanPath::Any).await;
+            assert!(refused.as_ref().is_err_and(|why| why.contains(name)), "{how:?} bytes: {refused:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn of_days_on_disk_only_what_is_asked_for_is_read() {
+    let ingested = Ingested::new(4);
+    let on_disk = ingested.alone(0);
+    let bytes = async |columns: &str, condition: &str| -> (usize, u64) {
+        let sql = format!("SELECT {columns} FROM observations {condition}");
+        let (rows, leaves) = on_disk.ask_reporting(&sql, ScanPath::Any).await.expect("answered");
+        (rows.len(), leaves.iter().flat_map(|leaf| &leaf.work).map(|work| work.bytes_scanned).sum())
+    };
+    let (all_rows, everything) = bytes("*", "").await;
+    let files: u64 = ingested.cache.manifest().partitions.iter().map(|entry| entry.file_bytes).sum();
+    assert!(all_rows as u64 == on_disk.hop.store.rows() && everything < files, "{everything} of {files}");
+
+    // What the bounds decide is not read at all; a number of rows is known.
+    assert_eq!(bytes("count(*)", "").await.1, 0);
+    assert_eq!(bytes("*", "WHERE parameter = 'XENON'").await, (0, 0));
+    // A parameter's rows stand together: of most zones nothing is read, and of the others two columns.
+    let (_, one_parameter) = bytes("count(*)", "WHERE parameter = 'PM2.5' AND concentration BETWEEN 5 AND 35").await;
+    let (_, two_columns) = bytes("concentration, parameter", "").await;
+    assert!(0 < one_parameter && one_parameter < two_columns, "{one_parameter} of {two_columns}");
+    assert!(two_columns * 3 < everything, "{two_columns} of {everything}");
+    // What no row meets is found out from the columns that are asked about.
+    let between_two_values = "WHERE concentration > 5.12 AND concentration < 5.13";
+    let (rows, for_rows) = bytes("*", between_two_values).await;
+    assert_eq!((rows, for_rows), (0, bytes("count(*)", between_two_values).await.1));
+    assert!(for_rows > 0, "no bounds rule that out");
+    // A point is one zone of one day.
+    let (rows, point) = bytes("*", "WHERE parameter = 'CO' AND utc = '2020-08-11T07:00:00' AND latitude > 0").await;
+    assert!(rows > 0 && point * 3 < everything, "{rows} rows, {point} of {everything}");
+    let figures = on_disk.hop.store.footers().figures();
+    assert_eq!((figures.entries, figures.misses), (3, 3), "each file was read whole once: {figures:?}");
+    assert!(figures.hits > figures.misses && figures.bytes > 0, "{figures:?}");
+    for id in on_disk.hop.store.ids() {
+        on_disk.hop.store.remove(&id);
+    }
+    let figures = on_disk.hop.store.footers().figures();
+    assert_eq!((figures.entries, figures.bytes), (0, 0), "what is given up is forgotten: {figures:?}");
 }
 
 #[tokio::test]

@@ -7,13 +7,19 @@ use std::time::Duration;
 
 use overlay_ingest::PartitionId;
 
-use super::{Look, ScanJobs, ZoneOutcome, column_bytes, packed};
+use super::{Error, Look, ScanJobs, ZoneOutcome, column_bytes, packed};
 use crate::engine::message::{How, ZoneAnswer};
 use crate::engine::predicate::Matches;
 use crate::engine::store::HeldPartition;
 use crate::engine::zone_rows::ZoneRows;
 
-type Error = Box<dyn std::error::Error + Send + Sync>;
+/// The zones of one job so far.
+pub(super) struct Together<'a> {
+    jobs: &'a ScanJobs,
+    asked: PartitionId,
+    outcomes: Vec<ZoneOutcome>,
+    open: Option<Span>,
+}
 
 /// Zones that follow each other, and which of their rows match.
 struct Span {
@@ -30,43 +36,31 @@ impl ScanJobs {
         held: &HeldPartition,
         zones: &[(u32, Look)],
     ) -> Vec<ZoneOutcome> {
-        let mut outcomes = Vec::new();
-        let mut open: Option<Span> = None;
+        let mut together = self.together(asked);
         for (zone, look) in zones {
             if self.stop.reason().is_some() {
-                outcomes.push(ZoneOutcome::Skipped(asked));
+                together.outcomes.push(ZoneOutcome::Skipped(asked));
                 continue;
             }
             let start = (self.clock)();
             let matches = match self.matches(held, *zone, look) {
                 Ok(matches) => matches,
                 Err(error) => {
-                    outcomes.push(ZoneOutcome::Failed(asked, format!("zone {zone}: {error}")));
+                    together.outcomes.push(ZoneOutcome::Failed(asked, format!("zone {zone}: {error}")));
                     continue;
                 }
             };
-            let rows = &held.zones[*zone as usize].rows;
-            let mut answer = self.answer(asked, held, *zone, How::Scanned, rows.len() as u64);
-            answer.bytes_scanned = column_bytes(rows, self.filter.columns());
-            answer.rows = matches.rows as u64;
+            let entry = &held.zones[*zone as usize];
+            let mut answer = self.answer(asked, entry, held.zones.len(), How::Scanned);
+            answer.bytes_scanned = column_bytes(&entry.rows, self.filter.columns());
             answer.cpu = (self.clock)().saturating_sub(start);
-            open = Some(match open.take() {
-                None => Span { answers: vec![answer], rows: rows.clone(), matches },
-                Some(before) => match before.rows.joined(rows) {
-                    Some(joined) => Span {
-                        matches: before.matches.joined(&before.rows, matches, rows),
-                        rows: joined,
-                        answers: before.answers.into_iter().chain([answer]).collect(),
-                    },
-                    None => {
-                        outcomes.push(self.close(asked, before));
-                        Span { answers: vec![answer], rows: rows.clone(), matches }
-                    }
-                },
-            });
+            together.add(answer, &entry.rows, matches);
         }
-        outcomes.extend(open.map(|span| self.close(asked, span)));
-        outcomes
+        together.finish()
+    }
+
+    pub(super) fn together(&self, asked: PartitionId) -> Together<'_> {
+        Together { jobs: self, asked, outcomes: Vec::new(), open: None }
     }
 
     fn close(&self, asked: PartitionId, span: Span) -> ZoneOutcome {
@@ -111,5 +105,31 @@ impl ScanJobs {
             at += count;
         }
         Ok(parts)
+    }
+}
+
+impl Together<'_> {
+    /// The next zone, its rows and those that match.
+    pub(super) fn add(&mut self, mut answer: ZoneAnswer, rows: &ZoneRows, matches: Matches) {
+        answer.rows = matches.rows as u64;
+        self.open = Some(match self.open.take() {
+            None => Span { answers: vec![answer], rows: rows.clone(), matches },
+            Some(before) => match before.rows.joined(rows) {
+                Some(joined) => Span {
+                    matches: before.matches.joined(&before.rows, matches, rows),
+                    rows: joined,
+                    answers: before.answers.into_iter().chain([answer]).collect(),
+                },
+                None => {
+                    self.outcomes.push(self.jobs.close(self.asked, before));
+                    Span { answers: vec![answer], rows: rows.clone(), matches }
+                }
+            },
+        });
+    }
+
+    pub(super) fn finish(mut self) -> Vec<ZoneOutcome> {
+        self.outcomes.extend(self.open.map(|span| self.jobs.close(self.asked, span)));
+        self.outcomes
     }
 }

@@ -31,6 +31,7 @@ impl<'a> Picked<'a> {
     pub fn column(&self, column: &Column, plain: bool) -> Result<ArrayRef, ArrowError> {
         let zone = self.zone;
         match column {
+            Column::NotRead => Err(ArrowError::ComputeError("a column that was not read".to_owned())),
             Column::ByRow(values) => {
                 let rows = match self.mask {
                     Some(mask) => take(values, self.places(mask), None)?,

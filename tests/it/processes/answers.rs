@@ -54,6 +54,14 @@ fn days_without_room_in_memory_are_answered_from_disk() {
     }
     let status = place.check(&["status"], 0, &[]);
     assert!(status.contains("of its partitions from disk: limits.data_bytes_max is full"), "{status}");
+    let figures: Vec<Value> =
+        serde_json::from_str(&place.check(&["metrics", "--all", "--format", "json"], 0, &[])).unwrap();
+    let sum = |name: &str| figures.iter().map(|node| node[name].as_u64().unwrap()).sum::<u64>();
+    let [entries, hits, misses] = ["entries", "hits", "misses"].map(|name| sum(&format!("footer_cache_{name}")));
+    assert!(
+        entries > 0 && entries <= misses && misses < hits,
+        "each file is read whole once: {entries}, {misses}, {hits}"
+    );
     let partitions = place.check(&["partitions"], 0, &[]);
     let on_disk = partitions.lines().filter(|line| line.contains(" (disk)")).count();
     // The header is none of them.

@@ -71,7 +71,7 @@ fn up_shows_what_it_started_and_ends_it_in_order() {
     assert!(table.lines().all(|line| line.chars().count() <= 80), "{table}");
     for id in ["A", "B", "C", "D", "E", "F"] {
         let lines = table.lines().filter(|line| line.starts_with(&format!("{id}  "))).count();
-        assert_eq!(lines, 2, "what {id} is, and what it does: {table}");
+        assert_eq!(lines, 3, "what {id} is, what it does, and what it keeps: {table}");
     }
     for text in ["rows/s", "on disk", "round trips", "A → B", "E → F"] {
         assert!(table.contains(text), "{text}: {table}");
@@ -80,7 +80,13 @@ fn up_shows_what_it_started_and_ends_it_in_order() {
     for name in ["active_requests", "forwarding_strategy", "uptime_ms", "cpu_ms", "memory_bytes", "rows_per_s"] {
         assert!(one.lines().any(|line| line.starts_with(name)), "{name}: {one}");
     }
+    for _ in 0..3 {
+        place.check(&["sql", "SELECT parameter, max(aqi) FROM observations GROUP BY parameter"], 0, &[]);
+    }
     let of_a: Value = serde_json::from_str(&place.check(&["metrics", "A", "--format", "json"], 0, &[])).unwrap();
+    for (name, times) in [("plan_cache_entries", 1), ("plan_cache_hits", 2), ("plan_cache_misses", 1)] {
+        assert_eq!(of_a[name], json!(times), "{name}, after a statement was asked three times: {of_a}");
+    }
     assert!(of_a["bytes_per_s"].as_f64().unwrap() > 0.0, "an answer has just left it: {of_a}");
     assert_eq!(of_a["peers"].as_array().unwrap().len(), 2, "{of_a}");
     #[cfg(target_os = "linux")]
