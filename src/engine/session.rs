@@ -286,10 +286,11 @@ impl QueryPlan {
         self.plan.schema()
     }
 
-    /// Starts the plan on the current runtime. A plan that is nothing but a leaf gives its rows as they came.
-    pub fn execute(&self) -> Result<BoxStream<'static, Result<Arrived>>> {
+    /// Starts the plan on the current runtime. A plan that is nothing but a leaf gives its rows as they came; if they are
+    /// wanted `packed`, because they go on so, this node's own are packed where they are scanned.
+    pub fn execute(&self, packed: bool) -> Result<BoxStream<'static, Result<Arrived>>> {
         if let Some(leaf) = self.plan.downcast_ref::<OverlayScanExec>() {
-            return Ok(leaf.arrivals());
+            return Ok(leaf.arrivals(packed));
         }
         let batches = execute_stream(Arc::clone(&self.plan), Arc::clone(&self.task))?;
         Ok(batches.map_ok(Arrived::from).boxed())

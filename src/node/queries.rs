@@ -24,6 +24,7 @@ use super::trace::Tracer;
 use super::traffic::Traffic;
 use crate::delivery::QueryId;
 use crate::delivery::chunking::Chunking;
+use crate::delivery::encoding::packed;
 use crate::delivery::result::ChunkingParams;
 use crate::engine::coverage::CoverageSink;
 use crate::engine::executor::{Clock, ScanPool};
@@ -186,7 +187,8 @@ impl Queries {
             chunk_rows_max: chunk_rows_max(limits.chunk_rows_max as usize, spec.encoding),
         };
         self.desk().open_result(id, plan.schema(), chunking, self.now())?;
-        let mut batches = plan.execute().map_err(|error| read_failure(&error, self.me()))?;
+        let packed = spec.encoding == packed::NAME;
+        let mut batches = plan.execute(packed).map_err(|error| read_failure(&error, self.me()))?;
         let mut writer = self.spool_writer(id);
         while let Some(arrived) = self.next_arrived(&mut batches, &context.meter).await {
             let arrived = arrived.map_err(|error| read_failure(&error, self.me()))?;
