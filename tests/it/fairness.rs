@@ -283,3 +283,43 @@ fn zones_of_a_small_query_are_scanned_between_those_of_giants() {
         }
     }
 }
+
+/// What the thread that it is called on has computed so far.
+#[cfg(target_os = "linux")]
+fn computed_here() -> Duration {
+    let told = std::fs::read_to_string("/proc/thread-self/schedstat").expect("Linux tells");
+    let nanos = told.split_whitespace().next().expect("the time on the core comes first");
+    Duration::from_nanos(nanos.parse().expect("a number"))
+}
+
+/// Two thousand queries are refused at a full queue, by a node that shares its thread with the client: together they
+/// compute no more for one than the node alone may, and keep nothing of it.
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "current_thread")]
+async fn a_refusal_costs_little_and_leaves_nothing() {
+    const REFUSALS: u32 = 2_000;
+    let limits = json!({ "threads": 1, "concurrent_max": 1, "team_concurrent_max": 1, "queue_capacity": 2 });
+    let cluster = embedded("fair_queue", limits).await;
+    let held = hold(&cluster).await;
+    let client = cluster.client();
+    let count = || of(true, sql("SELECT count(*) FROM observations"));
+    for _ in 0..3 {
+        submit(&client, count()).await.expect("one runs and two wait");
+    }
+    let before = (cluster.metrics().await, computed_here());
+    for _ in 0..REFUSALS {
+        let refused = submit(&client, count()).await.expect_err("the queue is full");
+        assert_eq!(refused.reason, "QUEUE_FULL");
+    }
+    let each = (computed_here() - before.1) / REFUSALS;
+    let after = cluster.metrics().await;
+    println!("a refusal takes {each:?} at client and node");
+    let most = if cfg!(debug_assertions) { Duration::from_millis(5) } else { Duration::from_millis(1) };
+    assert!(each <= most, "{each:?}");
+    assert_eq!(after.queries_refused, before.0.queries_refused + u64::from(REFUSALS));
+    let kept = |metrics: &overlay::node::status::Metrics| {
+        (metrics.active_requests, metrics.queue_size, metrics.results, metrics.result_bytes)
+    };
+    assert_eq!(kept(&after), kept(&before.0));
+    drop(held);
+}
