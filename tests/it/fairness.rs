@@ -284,6 +284,48 @@ fn zones_of_a_small_query_are_scanned_between_those_of_giants() {
     }
 }
 
+/// Joins without end of one team hold the only turn for as long as they compute; queries of another are answered all the
+/// same, and each team is charged for its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn giant_joins_of_one_team_do_not_starve_another() {
+    let cluster = embedded("fair_queue", json!({ "threads": 1 })).await;
+    let client = cluster.client();
+    let endless = [
+        "SELECT count(*) FROM observations a JOIN observations b ON a.parameter = b.parameter \
+         JOIN observations c ON b.parameter = c.parameter",
+        "SELECT count(*) FROM observations a, observations b, observations c WHERE a.aqi + b.aqi + c.aqi < 0",
+    ];
+    let mut giants = Vec::new();
+    for n in 0..4 {
+        giants.push(submit(&client, of(true, sql(endless[n % 2]))).await.expect("there is room"));
+    }
+    let charged = |flow: Option<&str>| {
+        let flows = cluster.node("A").admission().flows;
+        flows.get(&Flow(flow.map(Into::into))).map_or(Duration::ZERO, |flow| flow.charged)
+    };
+    until("the joins compute", async || match charged(Some("all")) {
+        charged if charged > Duration::from_millis(50) => Ok(()),
+        charged => Err(format!("{charged:?} are charged")),
+    })
+    .await;
+    for _ in 0..10 {
+        let id =
+            submit(&client, of(false, sql("SELECT parameter, count(*) FROM observations GROUP BY parameter"))).await;
+        let id = id.expect("there is room");
+        until("a small query ends", async || {
+            let status = client.node().query_status(id).await.expect("known");
+            if status.state == QueryState::Ready { Ok(()) } else { Err(format!("{status:?}")) }
+        })
+        .await;
+    }
+    assert_eq!(count_running(&client, &giants).await, 2, "two a core, without an end");
+    let (of_giants, of_small) = (charged(Some("all")), charged(None));
+    assert!(of_giants > of_small && of_small > Duration::ZERO, "{of_giants:?} and {of_small:?}");
+    for id in giants {
+        client.node().cancel(id).await.expect("it is there");
+    }
+}
+
 /// What the thread that it is called on has computed so far.
 #[cfg(target_os = "linux")]
 fn computed_here() -> Duration {
