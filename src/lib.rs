@@ -26,9 +26,9 @@
 //!    ([`delivery::chunking`], [`delivery::encoding`]).
 //! 6. [`leader::coverage`] judges whether every partition is accounted for; only then the last chunk and the footer go out.
 //!
-//! Everything that computes for a query does it in turn: zones, plans and chunks wait for [`engine::turns`], which divides
-//! a node's cores among teams, their clients and their queries; what it all cost goes to the account of
-//! [`leader::fairness`].
+//! Everything that computes for a query does it in turn: zones, plans, what plans compute ([`engine::plan_turns`]) and
+//! chunks wait for [`engine::turns`], which divides a node's cores among teams, their clients and their queries; what it
+//! all cost goes to the account of [`leader::fairness`].
 //!
 //! Replies carry how busy their nodes are ([`routing::live_load`]), so that the next assignment may go by it.
 //!

@@ -239,7 +239,11 @@ impl Answer {
     async fn next_message(&mut self) -> Option<Result<ChunkMessage, Failure>> {
         loop {
             if self.footer.is_some() {
-                self.messages = None;
+                // The stream's end is right behind its last message. Left unread it would be reset, and a Leader takes many
+                // resets on a connection for an attack and closes it.
+                if let Some(mut messages) = self.messages.take() {
+                    let _ = tokio::time::timeout(GOODBYE_TIMEOUT, messages.next()).await;
+                }
                 return None;
             }
             let failure = match self.messages.as_mut()?.next().await {

@@ -169,6 +169,11 @@ impl Run {
         }
     }
 
+    /// Whether the reader is another node.
+    fn is_asked_from_afar(&self) -> bool {
+        self.request.hops.len() > 1
+    }
+
     fn share(&self) -> Share {
         let ScanRequest { team, client, query, weight, .. } = &self.request;
         Share { flow: Flow(team.clone()), client: *client, query: *query, weight: *weight }
@@ -229,7 +234,10 @@ impl Run {
                             let scanned = answers.iter().filter(|answer| answer.how == How::Scanned && answer.last);
                             work.rows_scanned += scanned.map(|answer| answer.rows_scanned).sum::<u64>();
                             work.bytes_scanned += answers.iter().map(|answer| answer.bytes_scanned).sum::<u64>();
-                            work.bytes_sent += answers.iter().map(|answer| answer.payload.bytes_sent()).sum::<u64>();
+                            if run.is_asked_from_afar() {
+                                work.bytes_sent +=
+                                    answers.iter().map(|answer| answer.payload.bytes_sent()).sum::<u64>();
+                            }
                             return Some((ScanMessage::Zones(answers), (Some((zones, work, skipped)), run)));
                         }
                         Some(ZoneOutcome::Skipped(id)) => {

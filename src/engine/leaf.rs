@@ -56,9 +56,11 @@ impl OverlayScanExec {
         OverlayScanExec { context, spec, predicate, pruned, properties: Arc::new(properties), metrics }
     }
 
-    /// The rows with the bytes that they came in; for a plan that is nothing but this leaf.
-    pub fn arrivals(&self) -> BoxStream<'static, Result<Arrived>> {
-        read(Reader::new(Arc::clone(&self.context), self.spec.clone())).boxed()
+    /// The rows with the bytes that they came in; for a plan that is nothing but this leaf. `packed`: those of this node
+    /// in blocks as well.
+    pub fn arrivals(&self, packed: bool) -> BoxStream<'static, Result<Arrived>> {
+        let reader = Reader::new(Arc::clone(&self.context), self.spec.clone());
+        read(if packed { reader.packing() } else { reader }).boxed()
     }
 
     /// Which scan of the plan this is.

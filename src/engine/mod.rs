@@ -4,7 +4,8 @@
 //! - [`on_disk`] is for those that found no room there: their files, read in pieces by each scan.
 //! - [`scan`] turns held zones into answers, many small jobs on the executor that it is given.
 //! - [`conjunction`], [`typed_zones`] and [`count_index`] are the fast way to the rows of simple predicates.
-//! - [`turns`] says whose zone is scanned next, by the [`share`] that its query has; [`fair_pool`] keeps the threads.
+//! - [`turns`] says whose zone is scanned next, by the [`share`] that its query has; [`fair_pool`] keeps the threads,
+//!   and [`plan_turns`] makes plans take turns as well.
 //! - [`hop`] runs one `Scan`: this node's own partitions, and a branch for each next hop.
 //! - [`acceptance`] lets every zone into the answer once, whole, or says why not.
 //! - [`leaf`] is the only way to read observations: a DataFusion plan node on top of the three above.
@@ -32,6 +33,7 @@ pub mod meter;
 pub mod on_disk;
 pub mod plain;
 pub mod plan_cache;
+pub mod plan_turns;
 pub mod predicate;
 pub mod reader;
 pub mod row_count;

@@ -38,6 +38,8 @@ pub struct Reader {
     spec: LeafSpec,
     /// Whether the leaf's schema promises plain texts.
     is_plain: bool,
+    /// Whether rows of this node are wanted in blocks as well.
+    is_packing: bool,
     /// Of the rows as they come from other nodes.
     packed_schema: SchemaRef,
     acceptance: Acceptance,
@@ -73,6 +75,7 @@ impl Reader {
             context,
             spec,
             is_plain,
+            is_packing: false,
             packed_schema,
             tried: Tried::default(),
             attempt: 0,
@@ -87,6 +90,12 @@ impl Reader {
             released: VecDeque::new(),
             ended: false,
         }
+    }
+
+    /// The rows of this node in blocks as well, as those of others come: for who passes them on.
+    pub fn packing(mut self) -> Reader {
+        self.is_packing = true;
+        self
     }
 
     /// The next batch; `None` when every partition has its outcome.
@@ -196,7 +205,11 @@ impl Reader {
             scan_path: self.context.scan_path,
         };
         // A flag of its own: dropping this attempt's stream ends this attempt's jobs, not the query.
-        let output = if self.is_plain { Output::Plain } else { Output::Batches };
+        let output = match (self.is_plain, self.is_packing) {
+            (true, _) => Output::Plain,
+            (false, true) => Output::Packed,
+            (false, false) => Output::Batches,
+        };
         self.running = Some(self.context.hop.run(request, Stop::default(), output));
         Ok(())
     }
@@ -224,7 +237,8 @@ impl Reader {
         work.cpu += answer.cpu;
         work.rows_scanned += spent.rows_scanned;
         work.bytes_scanned += answer.bytes_scanned;
-        work.bytes_sent += answer.payload.bytes_sent();
+        // Rows of this node are sent by nobody.
+        work.bytes_sent += if links > 0 { answer.payload.bytes_sent() } else { 0 };
     }
 
     /// A node has told all of its work: what its answers did not say is metered now.

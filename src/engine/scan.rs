@@ -83,7 +83,7 @@ pub enum Output {
     Batches,
     /// The reader is in this process and knows no dictionaries.
     Plain,
-    /// The rows go on to another node.
+    /// The rows go on, to another node or a client, and are not looked at here.
     Packed,
 }
 

@@ -37,6 +37,7 @@ use super::filter::RangeFilter;
 use super::leaf::OverlayScanExec;
 use super::message::ScanPath;
 use super::plan_cache::{Asked, PlanCache};
+use super::plan_turns::{TakesTurns, in_turns};
 use super::reader::QueryContext;
 use super::short_plan::ShortPlanner;
 use super::sql_gate::{self, SqlRefused};
@@ -87,6 +88,8 @@ pub struct Engine {
 pub struct QueryPlan {
     plan: Arc<dyn ExecutionPlan>,
     task: Arc<TaskContext>,
+    /// It came the short way: nothing that it computes itself is worth a turn.
+    is_short: bool,
     /// Rows of the unpruned partitions, cut at the limit, where that is the size of the answer; else `None`.
     pub rows_estimate: Option<u64>,
     /// The partitions that some leaf reads, after pruning.
@@ -133,6 +136,7 @@ impl Engine {
             Ask::Sql(sql) => Some(sql_gate::parse(sql)?),
         };
         let short = self.plan_short(context, ask, statement.as_ref(), limit);
+        let is_short = short.is_some();
         let (plan, task) = match short {
             Some(plan) => (plan, Arc::clone(&self.task)),
             None => self.plan_long(context, ask, statement, limit).await?,
@@ -146,7 +150,7 @@ impl Engine {
             rows_estimate = None;
         }
         let rows_estimate = rows_estimate.map(|rows| limit.map_or(rows, |limit| rows.min(limit)));
-        Ok(QueryPlan { plan, task, rows_estimate, partitions })
+        Ok(QueryPlan { plan, task, is_short, rows_estimate, partitions })
     }
 
     /// See [`ShortPlanner`].
@@ -293,10 +297,21 @@ impl QueryPlan {
         self.plan.schema()
     }
 
-    /// Starts the plan on the current runtime. A plan that is nothing but a leaf gives its rows as they came.
-    pub fn execute(&self) -> Result<BoxStream<'static, Result<Arrived>>> {
+    /// Lets what the plan computes be computed in turns, and told to their meter, where it is more than passing rows on.
+    /// Gives whether that is so; if not, whoever reads the plan is to meter it.
+    pub fn take_turns(&mut self, taking: &TakesTurns) -> Result<bool> {
+        if self.is_short || self.plan.is::<OverlayScanExec>() {
+            return Ok(false);
+        }
+        self.plan = in_turns(Arc::clone(&self.plan), taking)?;
+        Ok(true)
+    }
+
+    /// Starts the plan on the current runtime. A plan that is nothing but a leaf gives its rows as they came; if they are
+    /// wanted `packed`, because they go on so, this node's own are packed where they are scanned.
+    pub fn execute(&self, packed: bool) -> Result<BoxStream<'static, Result<Arrived>>> {
         if let Some(leaf) = self.plan.downcast_ref::<OverlayScanExec>() {
-            return Ok(leaf.arrivals());
+            return Ok(leaf.arrivals(packed));
         }
         let batches = execute_stream(Arc::clone(&self.plan), Arc::clone(&self.task))?;
         Ok(batches.map_ok(Arrived::from).boxed())

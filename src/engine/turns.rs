@@ -1,4 +1,4 @@
-//! Whose work a node does next: zones to scan, plans to make, chunks to encode.
+//! Whose work a node does next: zones to scan, plans to make and to compute, chunks to encode.
 //!
 //! Decides the order; leaves running and measuring to [`super::fair_pool`]. Turns are shared by flows, in a flow by its
 //! clients, for a client by its queries, each level as [`level::Level`] says. What a turn costs is known when it is done,

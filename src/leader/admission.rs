@@ -193,7 +193,7 @@ impl Admission {
         let Some(started) = self.running.get(&id).map(|running| running.started) else { return false };
         let service = now.saturating_sub(started);
         if let Some(flow) = self.stop(id) {
-            self.flow_of(&flow).services.add(service);
+            self.flow_of(&flow).ends(service);
         }
         self.services.add(service);
         self.check();
@@ -214,11 +214,11 @@ impl Admission {
         true
     }
 
-    /// Takes out the queries that waited until their deadline, in order of arrival. They never start; until they are
-    /// taken out they hold their places.
+    /// Takes out the queries that waited until their deadline, or so long that they could not end before it any more, in
+    /// order of arrival. They never start; until they are taken out they hold their places.
     pub fn expired(&mut self, now: Duration) -> Vec<QueryId> {
         let mut expired = Vec::new();
-        while let Some(at) = self.queue.overdue(now) {
+        while let Some(at) = self.queue.position_of(|query| !self.is_in_time(query, now)) {
             expired.extend(self.give_up(at));
         }
         self.check();
@@ -282,7 +282,24 @@ impl Admission {
         if self.running.len() >= self.limits.concurrent_max {
             return None;
         }
-        self.strategy.pick(&mut self.queue.in_time(now), &self.account, &self.fairness_limits())
+        // Under overload all have waited for nearly all of their time, and those that start too late to end take cores
+        // from those that would. So who will end comes first, then who may.
+        let limits = self.fairness_limits();
+        let first = |is_it: &dyn Fn(&Queued) -> bool| {
+            self.strategy.pick(&mut self.queue.waiting(is_it), &self.account, &limits)
+        };
+        first(&|query| self.has_left(query, self.most_service(&query.share), now))
+            .or_else(|| first(&|query| self.is_in_time(query, now)))
+    }
+
+    /// Whether a query that waits may still end before its deadline.
+    fn is_in_time(&self, query: &Queued, now: Duration) -> bool {
+        self.has_left(query, self.least_service(&query.share), now)
+    }
+
+    fn has_left(&self, query: &Queued, time: Duration, now: Duration) -> bool {
+        let left = query.deadline.saturating_sub(now);
+        !left.is_zero() && time <= left
     }
 
     fn start(&mut self, query: Queued, now: Duration) {

@@ -51,16 +51,19 @@ impl Queries {
         self.desk().charge(id, Cost { bytes_sent: bytes as u64, ..Cost::cpu(cpu) }, 0);
     }
 
-    /// The next rows of a plan. What the plan computes for them here is metered; waiting for nodes is not.
+    /// The next rows of a plan. What the plan computes for them here is metered, unless it meters itself; waiting for nodes
+    /// is not.
     pub(super) async fn next_arrived(
         &self,
         arrivals: &mut BoxStream<'static, Result<Arrived>>,
-        meter: &Meter,
+        meter: Option<&Meter>,
     ) -> Option<Result<Arrived>> {
         poll_fn(|context| {
             let start = self.now();
             let polled = arrivals.poll_next_unpin(context);
-            meter.add(Spent { cpu: self.now().saturating_sub(start), ..Spent::default() });
+            if let Some(meter) = meter {
+                meter.add(Spent { cpu: self.now().saturating_sub(start), ..Spent::default() });
+            }
             polled
         })
         .await

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use futures::stream::{self, BoxStream};
 use futures::{FutureExt, StreamExt};
 use tokio::sync::{oneshot, watch};
+use tokio::task::JoinSet;
 
 use super::queries::Queries;
 use super::status::{Metrics, NodeStatus};
@@ -18,7 +19,7 @@ use super::view;
 use crate::delivery::encoding::packing::{MESSAGE_BYTES, Packing};
 use crate::delivery::encoding::schema::encode_schema;
 use crate::delivery::encoding::{self, checksum};
-use crate::delivery::{Chunk, Cut, LastLoaded, QueryId};
+use crate::delivery::{Arrived, Chunk, Cut, LastLoaded, QueryId};
 use crate::engine::executor::ScanPool;
 use crate::engine::session::Ask;
 use crate::engine::sql_gate::SQL_BYTES_MAX;
@@ -32,8 +33,8 @@ use crate::transport::services::{ClientService, LogsAsked};
 
 /// How often a waiting reader shows that it is still there, well within `idle_s`.
 const TOUCH_INTERVAL: Duration = Duration::from_secs(2);
-/// A message of no more bytes is encoded by the thread that sends it: that takes less than to hand it to another. So does
-/// one that is only copied.
+/// A message of no more bytes, made from no larger blocks, is encoded by the thread that sends it: that takes less than to
+/// hand it to another. So does one that is only copied.
 const ENCODED_HERE_BYTES: u64 = 32 << 10;
 /// A query's text parts beyond the SQL statement.
 const NAME_BYTES_MAX: usize = 256;
@@ -165,7 +166,8 @@ impl Queries {
         }
         let head =
             if with_schema { encode_schema(&schema).map_err(|error| self.encode_failure(&error))? } else { Vec::new() };
-        let (encoded, cpu) = match packing.bytes() <= ENCODED_HERE_BYTES || encoding.passes_on(&chunks) {
+        let is_small = packing.bytes() <= ENCODED_HERE_BYTES && chunks.iter().all(reads_little);
+        let (encoded, cpu) = match is_small || encoding.passes_on(&chunks) {
             true => {
                 let start = self.now();
                 (Ok(encoding.message(&chunks, &schema)), self.now().saturating_sub(start))
@@ -206,11 +208,43 @@ impl Queries {
     }
 }
 
+/// Whether a chunk's rows can be had without reading a large block, of which they may be a small part.
+fn reads_little(chunk: &Chunk) -> bool {
+    let read = |piece: &Arrived| match piece {
+        Arrived::Batch(_) => 0,
+        Arrived::Packed { block, .. } => block.bytes().len() as u64,
+    };
+    chunk.pieces.iter().map(read).sum::<u64>() <= ENCODED_HERE_BYTES
+}
+
 struct ReadyChunks {
     first: Cut,
     partial: bool,
     total_chunks: Option<u64>,
     footer: Option<Footer>,
+}
+
+/// The next message of a stream, made while the one before it is sent: on a busy node each waits for its turn, and else
+/// sending would wait as well. One ahead and no more, so a reader that stops holds a message more than it took. Dropped
+/// with its stream.
+struct Ahead(JoinSet<Result<ChunkMessage, Failure>>);
+
+impl Ahead {
+    fn make(queries: &Arc<Queries>, id: QueryId, index: u64) -> Ahead {
+        let queries = Arc::clone(queries);
+        let mut task = JoinSet::new();
+        task.spawn(async move { queries.next_message(id, index, false, false).await });
+        Ahead(task)
+    }
+
+    async fn message(mut self, queries: &Queries) -> Result<ChunkMessage, Failure> {
+        match self.0.join_next().await {
+            Some(Ok(message)) => message,
+            Some(Err(_)) | None => {
+                Err(queries.fail(FailureKind::Internal, "ENCODING", "a message could not be made: its task panicked"))
+            }
+        }
+    }
 }
 
 /// Ends a query whose reader went away, if that is what its client wanted.
@@ -320,15 +354,19 @@ impl ClientService for Clients {
             desk.spec(id).is_ok_and(|spec| spec.cancel_on_disconnect)
         };
         let guard = CancelOnDrop { queries: Arc::clone(&queries), id, armed };
-        let first = Some((guard, from_index, true));
+        let first = Some((guard, from_index, true, None::<Ahead>));
         stream::unfold(first, move |state| {
             let queries = Arc::clone(&queries);
             async move {
-                let (mut guard, index, with_schema) = state?;
-                let message = queries.next_message(id, index, false, with_schema).await;
+                let (mut guard, index, with_schema, ahead) = state?;
+                let message = match ahead {
+                    Some(ahead) => ahead.message(&queries).await,
+                    None => queries.next_message(id, index, false, with_schema).await,
+                };
                 let next = match &message {
                     Ok(message) if message.footer.is_none() => {
-                        Some((guard, index + message.chunks.len() as u64, false))
+                        let next = index + message.chunks.len() as u64;
+                        Some((guard, next, false, Some(Ahead::make(&queries, id, next))))
                     }
                     // The end, either way: a reader that goes away now leaves nothing running. One that would not have come
                     // back for the rows before will not come back for them now, so their memory is free.

@@ -144,7 +144,7 @@ impl LocalOverlay {
         let schema = if way.plain_texts { plain_schema(&plan.schema()) } else { plan.schema() };
         each(&schema, None)?;
         let mut rows = 0;
-        let mut batches = plan.execute().map_err(|error| read_failure(&error, me))?;
+        let mut batches = plan.execute(false).map_err(|error| read_failure(&error, me))?;
         while let Some(arrived) = batches.next().await {
             let batch = arrived.and_then(|arrived| Ok(arrived.to_batch()?));
             let mut batch = batch.map_err(|error| read_failure(&error, me))?;

@@ -61,7 +61,7 @@ use crate::transport::services::{Hello, LinkKind};
 
 pub use data::{DataSource, LocalData, LocalDates};
 pub use error::NodeError;
-pub use threads::THREADS_VARIABLE;
+pub use threads::{THREADS_VARIABLE, begin_to_serve};
 
 use adopted::AdoptedLinks;
 use clients::Clients;
@@ -147,7 +147,9 @@ impl Node {
         let clock: Clock = Arc::new(move || started.elapsed());
         let threads = thread_budget(&config);
         let engine_error = |error: &dyn std::fmt::Display| NodeError::Engine(error.to_string());
-        let pool = FairPool::new(threads, Arc::clone(&clock)).map_err(|error| engine_error(&error))?;
+        let perform = threads::charged_by_work(Arc::clone(&clock));
+        let pool = FairPool::performing(perform, threads::begin_to_scan, threads, Arc::clone(&clock));
+        let pool = pool.map_err(|error| engine_error(&error))?;
         let cpu = PlanRuntime::start(threads).map_err(|error| engine_error(&error))?;
 
         // Only who takes queries has results.
@@ -288,6 +290,7 @@ impl Node {
                 ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
                 loop {
                     ticks.tick().await;
+                    queries.pool.lend();
                     queries.expire();
                 }
             }

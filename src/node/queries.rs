@@ -24,12 +24,14 @@ use super::trace::Tracer;
 use super::traffic::Traffic;
 use crate::delivery::QueryId;
 use crate::delivery::chunking::Chunking;
+use crate::delivery::encoding::packed;
 use crate::delivery::result::ChunkingParams;
 use crate::engine::coverage::CoverageSink;
 use crate::engine::executor::{Clock, ScanPool};
 use crate::engine::fair_pool::FairPool;
 use crate::engine::hop::Hop;
 use crate::engine::message::ScanPath;
+use crate::engine::plan_turns::TakesTurns;
 use crate::engine::reader::{PinnedPartition, QueryContext};
 use crate::engine::session::Engine;
 use crate::engine::share::Flow;
@@ -171,7 +173,8 @@ impl Queries {
         stop: &crate::engine::stop::Stop,
         deadline: Duration,
     ) -> Result<Footer, Failure> {
-        let Planned { manifest, context, plan, took: planned } = self.settled_plan(id, spec, stop, deadline).await?;
+        let Planned { manifest, context, mut plan, took: planned } =
+            self.settled_plan(id, spec, stop, deadline).await?;
         let rows = plan.rows_estimate.unwrap_or_else(|| rows_of(&plan.partitions, &manifest));
         self.desk().planned(id, rows, Arc::clone(&context.meter));
         // Held until the last row is stored, or the query ends otherwise.
@@ -186,9 +189,14 @@ impl Queries {
             chunk_rows_max: chunk_rows_max(limits.chunk_rows_max as usize, spec.encoding),
         };
         self.desk().open_result(id, plan.schema(), chunking, self.now())?;
-        let mut batches = plan.execute().map_err(|error| read_failure(&error, self.me()))?;
+        let (pool, share, meter) = (self.pool.clone(), self.turn_share(id), Arc::clone(&context.meter));
+        let taking = TakesTurns { pool, share, meter };
+        let is_metered = plan.take_turns(&taking).map_err(|error| read_failure(&error, self.me()))?;
+        let meter = (!is_metered).then_some(&*context.meter);
+        let mut batches =
+            plan.execute(spec.encoding == packed::NAME).map_err(|error| read_failure(&error, self.me()))?;
         let mut writer = self.spool_writer(id);
-        while let Some(arrived) = self.next_arrived(&mut batches, &context.meter).await {
+        while let Some(arrived) = self.next_arrived(&mut batches, meter).await {
             let arrived = arrived.map_err(|error| read_failure(&error, self.me()))?;
             if arrived.rows() > 0 {
                 self.keep_rows(arrived, context.sink.has_gaps(), &mut writer, &context.meter).await?;

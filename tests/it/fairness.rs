@@ -283,3 +283,85 @@ fn zones_of_a_small_query_are_scanned_between_those_of_giants() {
         }
     }
 }
+
+/// Joins without end of one team hold the only turn for as long as they compute; queries of another are answered all the
+/// same, and each team is charged for its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn giant_joins_of_one_team_do_not_starve_another() {
+    let cluster = embedded("fair_queue", json!({ "threads": 1 })).await;
+    let client = cluster.client();
+    let endless = [
+        "SELECT count(*) FROM observations a JOIN observations b ON a.parameter = b.parameter \
+         JOIN observations c ON b.parameter = c.parameter",
+        "SELECT count(*) FROM observations a, observations b, observations c WHERE a.aqi + b.aqi + c.aqi < 0",
+    ];
+    let mut giants = Vec::new();
+    for n in 0..4 {
+        giants.push(submit(&client, of(true, sql(endless[n % 2]))).await.expect("there is room"));
+    }
+    let charged = |flow: Option<&str>| {
+        let flows = cluster.node("A").admission().flows;
+        flows.get(&Flow(flow.map(Into::into))).map_or(Duration::ZERO, |flow| flow.charged)
+    };
+    until("the joins compute", async || match charged(Some("all")) {
+        charged if charged > Duration::from_millis(50) => Ok(()),
+        charged => Err(format!("{charged:?} are charged")),
+    })
+    .await;
+    for _ in 0..10 {
+        let id =
+            submit(&client, of(false, sql("SELECT parameter, count(*) FROM observations GROUP BY parameter"))).await;
+        let id = id.expect("there is room");
+        until("a small query ends", async || {
+            let status = client.node().query_status(id).await.expect("known");
+            if status.state == QueryState::Ready { Ok(()) } else { Err(format!("{status:?}")) }
+        })
+        .await;
+    }
+    assert_eq!(count_running(&client, &giants).await, 2, "two a core, without an end");
+    let (of_giants, of_small) = (charged(Some("all")), charged(None));
+    assert!(of_giants > of_small && of_small > Duration::ZERO, "{of_giants:?} and {of_small:?}");
+    for id in giants {
+        client.node().cancel(id).await.expect("it is there");
+    }
+}
+
+/// What the thread that it is called on has computed so far.
+#[cfg(target_os = "linux")]
+fn computed_here() -> Duration {
+    let told = std::fs::read_to_string("/proc/thread-self/schedstat").expect("Linux tells");
+    let nanos = told.split_whitespace().next().expect("the time on the core comes first");
+    Duration::from_nanos(nanos.parse().expect("a number"))
+}
+
+/// Two thousand queries are refused at a full queue, by a node that shares its thread with the client: together they
+/// compute no more for one than the node alone may, and keep nothing of it.
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "current_thread")]
+async fn a_refusal_costs_little_and_leaves_nothing() {
+    const REFUSALS: u32 = 2_000;
+    let limits = json!({ "threads": 1, "concurrent_max": 1, "team_concurrent_max": 1, "queue_capacity": 2 });
+    let cluster = embedded("fair_queue", limits).await;
+    let held = hold(&cluster).await;
+    let client = cluster.client();
+    let count = || of(true, sql("SELECT count(*) FROM observations"));
+    for _ in 0..3 {
+        submit(&client, count()).await.expect("one runs and two wait");
+    }
+    let before = (cluster.metrics().await, computed_here());
+    for _ in 0..REFUSALS {
+        let refused = submit(&client, count()).await.expect_err("the queue is full");
+        assert_eq!(refused.reason, "QUEUE_FULL");
+    }
+    let each = (computed_here() - before.1) / REFUSALS;
+    let after = cluster.metrics().await;
+    println!("a refusal takes {each:?} at client and node");
+    let most = if cfg!(debug_assertions) { Duration::from_millis(5) } else { Duration::from_millis(1) };
+    assert!(each <= most, "{each:?}");
+    assert_eq!(after.queries_refused, before.0.queries_refused + u64::from(REFUSALS));
+    let kept = |metrics: &overlay::node::status::Metrics| {
+        (metrics.active_requests, metrics.queue_size, metrics.results, metrics.result_bytes)
+    };
+    assert_eq!(kept(&after), kept(&before.0));
+    drop(held);
+}

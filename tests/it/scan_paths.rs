@@ -165,7 +165,7 @@ impl Alone {
         });
         let plan = self.engine.plan(&context, &Ask::Sql(sql.to_owned()), None).await;
         let plan = plan.map_err(|error| error.to_string())?;
-        let mut stream = plan.execute().map_err(|error| error.to_string())?;
+        let mut stream = plan.execute(false).map_err(|error| error.to_string())?;
         let mut rows = Vec::new();
         while let Some(batch) = stream.next().await {
             let batch = batch.map_err(|error| error.to_string())?.to_batch().map_err(|error| error.to_string())?;

@@ -58,10 +58,14 @@ impl Admission {
     }
 
     /// What a query takes at least once it runs, as far as its flow's recent ones tell: three in four took longer. The
-    /// mean would be that of giants, and refuse what is small.
-    fn least_service(&self, share: &Share) -> Duration {
-        let own = self.flows.get(&share.flow).and_then(|own| own.services.percentile(25));
-        own.or_else(|| self.services.percentile(25)).unwrap_or_default()
+    /// mean would be that of giants, and refuse what is small. Nothing for a flow of which none has ended.
+    pub(super) fn least_service(&self, share: &Share) -> Duration {
+        self.flows.get(&share.flow).map_or(Duration::ZERO, |own| own.least_service)
+    }
+
+    /// What it takes at most, but for two of a hundred.
+    pub(super) fn most_service(&self, share: &Share) -> Duration {
+        self.flows.get(&share.flow).map_or(Duration::ZERO, |own| own.most_service)
     }
 
     /// How long a query that arrives now would wait: so many must end first, and on average one of n ends every n-th

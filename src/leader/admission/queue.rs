@@ -34,18 +34,18 @@ impl Queue {
         self.0.iter().position(|query| query.id == id)
     }
 
-    /// The first whose time is over.
-    pub fn overdue(&self, now: Duration) -> Option<usize> {
-        self.0.iter().position(|query| query.deadline <= now)
+    /// The first of which this is so.
+    pub fn position_of(&self, is_it: impl Fn(&Queued) -> bool) -> Option<usize> {
+        self.0.iter().position(is_it)
     }
 
     pub fn newest_of(&self, flow: &Flow) -> Option<usize> {
         self.0.iter().rposition(|query| query.share.flow == *flow)
     }
 
-    /// Those whose time is not over.
-    pub fn in_time(&self, now: Duration) -> impl Iterator<Item = Waiting<'_>> {
-        self.0.iter().enumerate().filter(move |(_, query)| query.deadline > now).map(|(position, query)| Waiting {
+    /// Those of which this is so, in order of arrival.
+    pub fn waiting(&self, is_it: impl Fn(&Queued) -> bool) -> impl Iterator<Item = Waiting<'_>> {
+        self.0.iter().enumerate().filter(move |(_, query)| is_it(query)).map(|(position, query)| Waiting {
             position,
             share: &query.share,
             offered: query.offered,

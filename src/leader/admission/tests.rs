@@ -118,9 +118,9 @@ fn a_query_does_not_start_after_its_deadline() {
         assert_eq!(admission.offer(QueryId(id), share("green", 1), deadline, s(0)), Ok(None));
     }
     assert_eq!(drain(&mut admission, s(0)), [1]);
+    assert_eq!(admission.expired(s(9)), []);
     assert!(admission.finish(QueryId(1), s(10)));
     assert_eq!(drain(&mut admission, s(10)), [3]);
-    assert_eq!(admission.expired(s(9)), []);
     assert_eq!(admission.expired(s(10)), [QueryId(2), QueryId(4)]);
     assert_eq!(admission.counters().queued, 0);
     let refused = admission.offer(QueryId(5), share("pink", 1), s(10), s(10)).expect_err("too late");
@@ -131,10 +131,52 @@ fn a_query_does_not_start_after_its_deadline() {
 }
 
 #[test]
+fn a_query_that_waited_too_long_to_end_in_time_does_not_start() {
+    let mut admission = strict(5, 1, 1);
+    for (id, flow, deadline) in [(1, "green", s(100)), (2, "green", s(19)), (3, "pink", s(11)), (4, "green", s(20))] {
+        assert_eq!(admission.offer(QueryId(id), share(flow, 1), deadline, s(0)), Ok(None));
+    }
+    assert_eq!(drain(&mut admission, s(0)), [1]);
+    assert!(admission.finish(QueryId(1), s(10)));
+    // One of green takes 10 s: 2 has one less. Of pink nobody knows.
+    assert_eq!(admission.expired(s(10)), [QueryId(2)]);
+    assert_eq!(drain(&mut admission, s(10)), [3]);
+    assert!(admission.finish(QueryId(3), s(10)));
+    assert_eq!(drain(&mut admission, s(10)), [4]);
+}
+
+#[test]
+fn who_will_end_in_time_starts_before_who_only_may() {
+    let mut admission = strict(5, 1, 1);
+    let mut now = s(0);
+    for (id, service) in [(1, 2), (2, 4), (3, 6), (4, 8)] {
+        assert_eq!(admission.offer(QueryId(id), share("green", 1), NEVER, now), Ok(None));
+        assert_eq!(drain(&mut admission, now), [id]);
+        now += s(service);
+        assert!(admission.finish(QueryId(id), now));
+    }
+    // Nearly all end within 8 s, one in four within 2.
+    assert_eq!(admission.offer(QueryId(5), share("green", 1), NEVER, now), Ok(None));
+    for (id, left) in [(6, 10), (7, 15), (8, 20)] {
+        assert_eq!(admission.offer(QueryId(id), share("green", 1), now + s(left), now), Ok(None), "{id}");
+    }
+    assert_eq!(drain(&mut admission, now), [5]);
+    now += s(5);
+    assert!(admission.finish(QueryId(5), now));
+    // 5 s, 10 s and 15 s are left.
+    assert_eq!(drain(&mut admission, now), [7]);
+    now += s(9);
+    assert!(admission.finish(QueryId(7), now));
+    // The time of one is over, the other has 6 s left, which may do.
+    assert_eq!(drain(&mut admission, now), [8]);
+    assert_eq!(admission.expired(now), [QueryId(6)]);
+}
+
+#[test]
 fn a_deadline_that_cannot_be_met_is_refused_once_times_are_known() {
     let mut admission = strict(5, 2, 2);
-    for id in 1..=3 {
-        assert_eq!(admission.offer(QueryId(id), share("green", 1), s(5), s(0)), Ok(None), "nothing is known yet");
+    for (id, deadline) in [(1, s(5)), (2, s(5)), (3, s(8))] {
+        assert_eq!(admission.offer(QueryId(id), share("green", 1), deadline, s(0)), Ok(None), "nothing is known yet");
     }
     drain(&mut admission, s(0));
     admission.finish(QueryId(1), s(4));

@@ -123,13 +123,18 @@ fn a_refused_query_comes_back_while_it_has_time() {
     assert_eq!(ended.text().lines().count(), 2, "{ended}");
 }
 
-/// Takes a minute in release and needs a quiet machine for figures that mean anything; here only that they can be had
-/// again.
+/// What first come, first served misses by far on any machine. Ours is not judged here: that takes a quiet machine and
+/// the release profile.
+const MISSED_BY_FIFO: [(&str, &str, f64); 2] = [("equal_10x", "jain_1s", 0.98), ("equal_10x", "min_max_share", 0.95)];
+
+/// The figures can be had again from every request, and they tell a fair node from one that serves who came first.
 #[test]
-#[ignore = "measures; takes a minute in release"]
+#[ignore = "measures for a minute on all cores"]
 fn fairness_is_measured_and_can_be_computed_again_from_every_request() {
     let place = Place::new("embedded.json");
-    let measured = place.check(&["bench", "fairness", "--quick", "--json", "--raw", "raw.csv"], 0, &[]);
+    let smaller = ["--quick", "--sites", "100"];
+    let measure = [&["bench", "fairness", "--json", "--raw", "raw.csv"], &smaller[..]].concat();
+    let measured = place.check(&measure, 0, &[]);
     let again = place.check(&["bench", "fairness", "--json", "--from", "raw.csv"], 0, &[]);
     let [mut measured, again]: [Value; 2] = [measured, again].map(|text| serde_json::from_str(&text).unwrap());
     // No request tells of memory.
@@ -141,5 +146,9 @@ fn fairness_is_measured_and_can_be_computed_again_from_every_request() {
         assert!(measured[scenario].is_object(), "{scenario} was not measured");
         assert_eq!(measured[scenario], again[scenario], "{scenario}");
         assert_eq!(measured["fifo"][scenario], again["fifo"][scenario], "{scenario} first come first served");
+    }
+    for (scenario, key, bound) in MISSED_BY_FIFO {
+        let [ours, fifo] = [&again, &again["fifo"]].map(|column| column[scenario][key].as_f64().unwrap());
+        assert!(fifo < bound && fifo < ours, "{scenario} {key}: {fifo} first come first served, {ours} by shares");
     }
 }

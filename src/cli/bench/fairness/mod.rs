@@ -47,6 +47,9 @@ use scenarios::{Lengths, Scenarios};
 
 /// How the run with six processes is told from that with one.
 const SIX: &str = "-six";
+/// What can be asked for by `--only`.
+const SCENARIOS: [&str; 7] =
+    ["equal_10x", "equal_100x", "weights", "overload", "slow_reader", "conservation", "cancel"];
 /// The strategy that the others are compared with.
 const FIFO: &str = "fifo";
 /// Different small queries, so that no single answer is remembered.
@@ -61,19 +64,25 @@ pub struct FairnessArgs {
     #[arg(long, value_name = "FILE")]
     pub raw: Option<PathBuf>,
     /// Measure nothing: compute the figures again from a file that --raw wrote
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["raw", "quick", "six", "strategy", "sites", "parameter"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["raw", "quick", "only", "alone", "six", "strategy", "sites", "parameter"])]
     pub from: Option<PathBuf>,
-    /// Half the time, for a first look
+    /// Half the time for ours as well, for a first look
     #[arg(long)]
     pub quick: bool,
+    /// Only these scenarios, by their keys in the JSON object
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub only: Vec<String>,
+    /// Without first come, first served beside it
+    #[arg(long)]
+    pub alone: bool,
     /// Measure the six processes of configs/one_host.json as well
     #[arg(long)]
     pub six: bool,
     /// The strategy that is measured
     #[arg(long, value_name = "NAME", default_value = "fair_queue")]
     pub strategy: String,
-    /// Sites of the generated data set: more make scans longer
-    #[arg(long, value_name = "N", default_value_t = 600)]
+    /// Sites of the generated data set: more make scans longer. With these it has a million rows
+    #[arg(long, value_name = "N", default_value_t = 1200)]
     pub sites: u32,
     /// The parameter that scans ask for
     #[arg(long, value_name = "NAME", default_value = "OZONE")]
@@ -114,10 +123,15 @@ pub fn run(arguments: &FairnessArgs) -> Result<Exit, CliError> {
 async fn measure(arguments: &FairnessArgs) -> Result<Exit, CliError> {
     let begun = Instant::now();
     let ours = strategy(&arguments.strategy)?;
+    known_scenarios(&arguments.only)?;
     eprintln!("generating data …");
     let data = GeneratedData::make(arguments.sites, arguments.seed)?;
     let first = one(arguments, &data, Shape::Embedded, ours, ours).await?;
-    let beside = if ours == FIFO { None } else { Some(one(arguments, &data, Shape::Embedded, FIFO, FIFO).await?) };
+    let beside = if ours == FIFO || arguments.alone {
+        None
+    } else {
+        Some(one(arguments, &data, Shape::Embedded, FIFO, FIFO).await?)
+    };
     let six = if arguments.six {
         Some(one(arguments, &data, Shape::Six, ours, &format!("{ours}{SIX}")).await?)
     } else {
@@ -137,6 +151,14 @@ async fn measure(arguments: &FairnessArgs) -> Result<Exit, CliError> {
     }
     print(arguments.json, &columns, costs, &outcomes, about);
     Ok(Exit::OK)
+}
+
+fn known_scenarios(names: &[String]) -> Result<(), CliError> {
+    match names.iter().find(|name| !SCENARIOS.contains(&name.as_str())) {
+        Some(name) => Err(CliError::new(Exit::USAGE, format!("there is no scenario {name:?}"))
+            .hint(format!("there are {}", SCENARIOS.join(", ")))),
+        None => Ok(()),
+    }
 }
 
 /// The figures of requests that were written down earlier. What the nodes' memory was, no request tells.
@@ -213,7 +235,8 @@ async fn one(
     let nodes = start(label).await?;
     let meter = CpuMeter::start(nodes.pids());
     let (scan, smalls) = questions(&nodes.leader, &arguments.parameter).await?;
-    let lengths = if arguments.quick { Lengths::QUICK } else { Lengths::FULL };
+    // What first come, first served comes to needs no third digit.
+    let lengths = if arguments.quick || strategy == FIFO { Lengths::QUICK } else { Lengths::FULL };
     let scenarios = Scenarios { label: label.to_owned(), scan, smalls, lengths, seed: arguments.seed };
     let mut records = Vec::new();
     records.extend(play(&nodes, scenarios.peak_scan()).await);
@@ -221,19 +244,30 @@ async fn one(
     let costs = Runs::of(label, &records)
         .costs()
         .ok_or_else(|| CliError::new(Exit::FAILED, format!("{label}: no query was answered")))?;
-    for run in [
-        scenarios.alone(costs),
-        scenarios.equal("equal_10x", 10.0, costs),
-        scenarios.equal("equal_100x", 100.0, costs),
-        scenarios.weights(costs),
-        scenarios.overload(costs),
-        scenarios.others("slow_reader_without", costs),
+    let is_wanted = |key: &str| arguments.only.is_empty() || arguments.only.iter().any(|name| name == key);
+    for (keys, run) in [
+        (&["equal_10x", "equal_100x"][..], scenarios.alone(costs)),
+        (&["equal_10x", "conservation"], scenarios.equal("equal_10x", 10.0, costs)),
+        (&["equal_100x"], scenarios.equal("equal_100x", 100.0, costs)),
+        (&["weights"], scenarios.weights(costs)),
+        (&["overload"], scenarios.overload(costs)),
+        (&["slow_reader"], scenarios.others("slow_reader_without", costs)),
     ] {
-        records.extend(play(&nodes, run).await);
+        if keys.iter().any(|key| is_wanted(key)) {
+            records.extend(play(&nodes, run).await);
+        }
     }
-    let (found, memory) = slow_reader::beside(&nodes, play(&nodes, scenarios.others("slow_reader", costs))).await;
-    records.extend(found);
+    let mut memory = None;
+    if is_wanted("slow_reader") {
+        let run = scenarios.others("slow_reader", costs);
+        let (found, resident) = slow_reader::beside(&nodes, play(&nodes, run)).await;
+        records.extend(found);
+        memory = resident;
+    }
     let cores_used = meter.cores_used();
+    if !is_wanted("cancel") {
+        return Ok(Outcome { label: label.to_owned(), records, memory, cores_used });
+    }
     // What was opened in the last moment of a run, and never read, is a result that stays until it is abandoned. Cancels
     // are to find nothing of others.
     drop(nodes);

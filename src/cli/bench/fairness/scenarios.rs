@@ -46,15 +46,15 @@ pub struct Lengths {
 }
 
 impl Lengths {
-    /// About a minute for two strategies.
+    /// For figures to go by.
     pub const FULL: Lengths = Lengths {
-        warm_up: Duration::from_millis(1000),
+        warm_up: Duration::from_millis(700),
         peak: Duration::from_millis(2000),
         run: Duration::from_secs(4),
-        stage: Duration::from_millis(700),
+        stage: Duration::from_millis(500),
         fivefold: Duration::from_millis(3000),
-        after: Duration::from_millis(5000),
-        cancels: 60,
+        after: Duration::from_millis(4000),
+        cancels: 40,
     };
     /// Half of it; for a first look.
     pub const QUICK: Lengths = Lengths {

@@ -4,6 +4,9 @@
 //! behind, it is taken late, but it keeps the time at which it was due: a stall is measured, not hidden. Each source has
 //! a bound on its requests under way; what is due beyond it is recorded as unissued.
 //!
+//! Its threads ask the system not to be kept waiting by threads that compute, as those of nodes do that serve connections
+//! ([`begin_to_serve`]): what a busy core does to a client is not the overlay's latency.
+//!
 //! Each source sends and reads on a thread of its own, as if it were a program of its own: else one that reads much would
 //! keep the others from their answers, and its own slowness would be measured as theirs.
 
@@ -21,6 +24,7 @@ use super::record::{Record, Status};
 use super::request::{Manner, Question, Sent, send};
 use super::schedule::{Arrival, Pace, Schedule, Timing, Weighted};
 use crate::client::Client;
+use crate::node::begin_to_serve;
 use crate::routing::Team;
 
 /// From the start to the first request: the tasks are running by then.
@@ -100,6 +104,7 @@ fn lane_thread(ended: oneshot::Receiver<()>) -> Option<Handle> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
     let handle = runtime.handle().clone();
     let run = move || {
+        begin_to_serve();
         // Ended by a word or by the sender's end, alike.
         let _ = runtime.block_on(ended);
     };
@@ -109,6 +114,7 @@ fn lane_thread(ended: oneshot::Receiver<()>) -> Option<Handle> {
 
 /// Runs it against a Leader. Dropping the future ends every request.
 pub async fn run(run: &Run, address: &str, board: &Board) -> Vec<Record> {
+    begin_to_serve();
     let timings: Vec<Timing> = run.sources.iter().map(|source| source.timing).collect();
     let mut generator = Generator {
         run,
@@ -134,6 +140,7 @@ pub async fn run(run: &Run, address: &str, board: &Board) -> Vec<Record> {
 }
 
 fn pace(schedule: Schedule, origin: Instant, hand_over: mpsc::Sender<Arrival>) {
+    begin_to_serve();
     for arrival in schedule {
         std::thread::sleep((origin + arrival.due).saturating_duration_since(Instant::now()));
         if hand_over.blocking_send(arrival).is_err() {

@@ -29,7 +29,8 @@ use xxhash_rust::xxh3::Xxh3;
 use super::{DecodeError, EncodeError};
 pub(super) use message::PackedEncoding;
 
-const NAME: &str = "packed";
+/// What the encoding of chunks is called.
+pub const NAME: &str = "packed";
 
 /// What a block begins with; the last byte counts versions.
 const MAGIC: [u8; 4] = *b"ovp\x01";
