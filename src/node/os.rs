@@ -261,20 +261,21 @@ pub fn without_huge_pages() {
 pub fn compute_in_pieces_of(length: Duration) {
     #[cfg(target_os = "linux")]
     {
-        let attributes = libc::sched_attr {
-            size: size_of::<libc::sched_attr>() as u32,
-            sched_policy: libc::SCHED_OTHER as u32,
-            sched_flags: 0,
-            sched_nice: 0,
-            sched_priority: 0,
-            sched_runtime: u64::try_from(length.as_nanos()).unwrap_or(u64::MAX),
-            sched_deadline: 0,
-            sched_period: 0,
-        };
+        const SIZE: libc::c_uint = size_of::<libc::sched_attr>() as libc::c_uint;
         let (this_thread, no_flags) = (0, 0);
-        // SAFETY: the call reads the attributes, whose size stands in them, and keeps no pointer; it changes nothing but
-        // when this thread runs. Refused by an older system, it is as if it had not been made.
-        let _refused = unsafe { libc::syscall(libc::SYS_sched_setattr, this_thread, &raw const attributes, no_flags) };
+        let mut attributes = std::mem::MaybeUninit::<libc::sched_attr>::zeroed();
+        // SAFETY: the first call writes at most `SIZE` bytes of numbers to where it is told, and zeroed they are valid
+        // before as well; the second reads them. Both keep no pointer and change nothing but when this thread runs.
+        unsafe {
+            let at = attributes.as_mut_ptr();
+            // Who was started with another policy or niceness keeps it. An older system refuses, and all is as it was.
+            if libc::syscall(libc::SYS_sched_getattr, this_thread, at, SIZE, no_flags) == 0
+                && [libc::SCHED_OTHER, libc::SCHED_BATCH].iter().any(|policy| *policy as u32 == (*at).sched_policy)
+            {
+                (*at).sched_runtime = u64::try_from(length.as_nanos()).unwrap_or(u64::MAX);
+                let _refused = libc::syscall(libc::SYS_sched_setattr, this_thread, at, no_flags);
+            }
+        }
     }
     #[cfg(not(target_os = "linux"))]
     {
@@ -297,6 +298,22 @@ mod tests {
         let after = usage();
         assert!(after.waits > waits, "{after:?}, {waits} waits before");
         assert!(after.cpu >= begun.cpu + Duration::from_millis(5), "{begun:?}, {after:?}");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[allow(unsafe_code)]
+    #[test]
+    fn a_thread_keeps_its_niceness_whatever_its_pieces() {
+        // SAFETY: numbers in, numbers out; on Linux, process 0 is the calling thread.
+        let niceness = || unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) };
+        std::thread::spawn(move || {
+            // SAFETY: as above.
+            assert_eq!(unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 7) }, 0);
+            compute_in_pieces_of(Duration::from_millis(1));
+            assert_eq!(niceness(), 7);
+        })
+        .join()
+        .unwrap();
     }
 
     #[test]
