@@ -259,6 +259,7 @@ impl Process {
     /// Starts a command, which is called so where it fails.
     #[track_caller]
     pub fn start(command: &mut Command, what: String) -> Process {
+        hears_hang_up(command);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let (stdout, stderr) = (Arc::default(), Arc::default());
         let readers = vec![
@@ -361,5 +362,26 @@ impl std::fmt::Display for Ended {
         let Ended { what, code, stdout, stderr, took } = self;
         let shown = String::from_utf8_lossy(&stdout[..stdout.len().min(2000)]);
         write!(f, "`overlay {what}`: code {code:?} after {took:?}, {} bytes: {shown}\n{stderr}", stdout.len())
+    }
+}
+
+/// Lets a command hear SIGHUP even when the tests themselves were started by something like `nohup`, of which it would
+/// inherit that it does not.
+#[allow(unsafe_code)]
+fn hears_hang_up(command: &mut Command) {
+    #[cfg(target_os = "linux")]
+    {
+        use std::os::unix::process::CommandExt;
+        let heed = || {
+            // SAFETY: takes numbers, may be called between fork and exec, and changes nothing of this process.
+            unsafe { libc::signal(libc::SIGHUP, libc::SIG_DFL) };
+            Ok(())
+        };
+        // SAFETY: the closure makes that one call, and allocates and locks nothing.
+        unsafe { command.pre_exec(heed) };
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = command;
     }
 }
