@@ -426,9 +426,16 @@ mod tests {
         spawn();
         told.recv().expect("so does what comes later");
         until((1, 0));
+        // Once it is back, one turn is one turn again: what waits goes on waiting for the one that was lent.
+        let release = hold(&pool);
+        spawn();
+        assert_eq!(pool.load(), (2, 1));
         drop(long);
-        assert_eq!(pool.load(), (0, 0));
-        // One turn is one turn again, and who did not say that it may take long keeps it.
+        assert_eq!(pool.load(), (1, 1));
+        drop(release);
+        told.recv().expect("its turn");
+        until((0, 0));
+        // Who did not say that it may take long keeps its turn.
         let held = pool.turn(&share("a", 1)).now_or_never().expect("the node is idle");
         spawn();
         set.store(1_000, Ordering::Relaxed);
