@@ -45,6 +45,11 @@ pub fn order_key(value: f64) -> i64 {
     bits ^ (((bits >> 63) as u64) >> 1) as i64
 }
 
+/// The float of this place: the inverse of [`order_key`].
+pub fn float_of_key(key: i64) -> f64 {
+    f64::from_bits((key ^ (((key >> 63) as u64) >> 1) as i64) as u64)
+}
+
 impl Conjunction {
     /// The predicate in this form, or `None` if it is not of it.
     pub fn of(predicate: &Arc<dyn PhysicalExpr>, schema: &Schema) -> Option<Conjunction> {
@@ -234,6 +239,9 @@ mod tests {
             assert_eq!(order_key(*a).cmp(&order_key(*b)), a.total_cmp(b), "{a} {b}");
         }
         assert_eq!(order_key(-0.0), order_key(0.0));
+        for value in values {
+            assert_eq!(float_of_key(order_key(value)).to_bits(), value.to_bits(), "{value}");
+        }
     }
 
     #[test]

@@ -19,6 +19,7 @@ use datafusion::execution::object_store::ObjectStoreRegistry;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{SessionState, SessionStateBuilder, TaskContext};
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder, col};
+use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::physical_plan::joins::{
     CrossJoinExec, HashJoinExec, NestedLoopJoinExec, SortMergeJoinExec, SymmetricHashJoinExec,
 };
@@ -43,6 +44,10 @@ use super::short_plan::ShortPlanner;
 use super::sql_gate::{self, SqlRefused};
 use super::table::OverlayTable;
 use crate::delivery::Arrived;
+
+/// Fewer rows than this out of all leaves are not worth dividing among threads: handing them over and bringing the parts
+/// together takes as long as what is done with them.
+const ROWS_TO_DIVIDE_MIN: f64 = 500_000.0;
 
 /// What a client asks.
 #[derive(Debug, Clone, PartialEq)]
@@ -182,7 +187,7 @@ impl Engine {
     ) -> Result<(Arc<dyn ExecutionPlan>, Arc<TaskContext>), PlanError> {
         let table = Arc::new(OverlayTable::try_new(Arc::clone(context))?);
         let session = self.session(Arc::clone(&table))?;
-        let state = session.state();
+        let mut state = session.state();
         let source = provider_as_source(Arc::clone(&table) as Arc<dyn TableProvider>);
         let asked = match ask {
             Ask::Sql(sql) => Some(Asked { sql: sql.clone(), limit }),
@@ -193,7 +198,7 @@ impl Engine {
             Some(kept) => kept,
             None => {
                 let logical = match (ask, statement) {
-                    (Ask::Range(filter), _) => self.plan_range(context, table, filter)?,
+                    (Ask::Range(filter), _) => self.plan_range(context, Arc::clone(&table), filter)?,
                     (Ask::Sql(_), Some(statement)) => plan_sql(&session, statement).await?,
                     (Ask::Sql(_), None) => return Err(PlanError::Failed("a statement was not parsed".to_owned())),
                 };
@@ -204,6 +209,11 @@ impl Engine {
                 }
                 optimised
             }
+        };
+        let threads = state.config().target_partitions();
+        state.config_mut().options_mut().execution.target_partitions = match table.rows_expected(&optimised) {
+            Some(rows) if rows < ROWS_TO_DIVIDE_MIN => 1,
+            _ => threads,
         };
         // The session's own way would optimise it once more.
         let plan = state.query_planner().create_physical_plan(&optimised, &state).await?;
@@ -257,7 +267,13 @@ fn session_state(runtime: Arc<RuntimeEnv>, target_partitions: usize) -> SessionS
     options.execution.enable_recursive_ctes = false;
     // See the notes on engines: a partition polled alone would drain its siblings.
     options.execution.enable_file_stream_work_stealing = false;
-    let mut state = SessionStateBuilder::new().with_config(config).with_runtime_env(runtime).with_default_features();
+    // An answer from statistics would be one without coverage; so they may be exact.
+    let rules = PhysicalOptimizer::new().rules.into_iter().filter(|rule| rule.name() != "aggregate_statistics");
+    let mut state = SessionStateBuilder::new()
+        .with_config(config)
+        .with_runtime_env(runtime)
+        .with_default_features()
+        .with_physical_optimizer_rules(rules.collect());
     // Table functions make rows out of nothing (generate_series, range).
     state.table_functions().get_or_insert_default().clear();
     let functions = by_distinct(state.scalar_functions().take().unwrap_or_default());
