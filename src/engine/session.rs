@@ -10,6 +10,7 @@ use datafusion::catalog::{
     CatalogProvider, CatalogProviderList, MemoryCatalogProvider, MemoryCatalogProviderList, MemorySchemaProvider,
     SchemaProvider, TableProvider,
 };
+use datafusion::common::tree_node::TreeNode;
 use datafusion::datasource::provider_as_source;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::context::SQLOptions;
@@ -48,6 +49,9 @@ use crate::delivery::Arrived;
 /// Fewer rows than this out of all leaves are not worth dividing among threads: handing them over and bringing the parts
 /// together takes as long as what is done with them.
 const ROWS_TO_DIVIDE_MIN: f64 = 500_000.0;
+
+/// The same where a window makes them be sorted, which takes several times as long.
+const ROWS_TO_SORT_DIVIDED_MIN: f64 = 100_000.0;
 
 /// What a client asks.
 #[derive(Debug, Clone, PartialEq)]
@@ -212,7 +216,7 @@ impl Engine {
         };
         let threads = state.config().target_partitions();
         state.config_mut().options_mut().execution.target_partitions = match table.rows_expected(&optimised) {
-            Some(rows) if rows < ROWS_TO_DIVIDE_MIN => 1,
+            Some(rows) if rows < rows_to_divide_min(&optimised) => 1,
             _ => threads,
         };
         // The session's own way would optimise it once more.
@@ -282,6 +286,11 @@ fn session_state(runtime: Arc<RuntimeEnv>, target_partitions: usize) -> SessionS
         state.expr_planners().get_or_insert_default().insert(0, Arc::new(extract));
     }
     state.with_scalar_functions(functions).build()
+}
+
+fn rows_to_divide_min(plan: &LogicalPlan) -> f64 {
+    let sorts = plan.exists(|node| Ok(matches!(node, LogicalPlan::Window(_))));
+    if sorts.unwrap_or(false) { ROWS_TO_SORT_DIVIDED_MIN } else { ROWS_TO_DIVIDE_MIN }
 }
 
 async fn plan_sql(session: &SessionContext, statement: Statement) -> Result<LogicalPlan, PlanError> {
