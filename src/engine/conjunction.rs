@@ -31,6 +31,15 @@ pub enum Term {
     Text { column: usize, any_of: Vec<String> },
 }
 
+impl Term {
+    /// The column that it is about.
+    pub fn column(&self) -> usize {
+        match self {
+            Term::Number { column, .. } | Term::Text { column, .. } => *column,
+        }
+    }
+}
+
 /// Conditions that all have to hold, at most one of each kind a column. None at all: every row matches.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Conjunction {
