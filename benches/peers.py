@@ -40,6 +40,18 @@ MAY_BE_MISSING = ("concentration", "raw_concentration", "aqi", "category")
 # Per parameter where its values mostly lie.
 SPANS = {"PM2.5": (0, 60), "PM10": (0, 120), "OZONE": (5, 70), "NO2": (0, 40)}
 
+# SQL that groups, joins and sorts, over the table in memory; of these the numbers of rows are compared.
+STATEMENTS = {
+    "by parameter": "SELECT parameter, count(*), avg(concentration) FROM {table} GROUP BY parameter",
+    "by site": "SELECT full_aqs_id, max(concentration) FROM {table} WHERE parameter = 'PM2.5' GROUP BY full_aqs_id",
+    "by hour": "SELECT date_trunc('hour', utc) AS hour, avg(aqi) FROM {table} GROUP BY hour ORDER BY hour",
+    "top sites": "SELECT full_aqs_id, site_name, avg(concentration) AS mean FROM {table} WHERE parameter = 'OZONE' "
+    "GROUP BY full_aqs_id, site_name ORDER BY mean DESC LIMIT 10",
+    "join": "SELECT p.full_aqs_id, count(*) FROM {table} p JOIN {table} o ON o.full_aqs_id = p.full_aqs_id "
+    "AND o.utc = p.utc WHERE p.parameter = 'PM2.5' AND o.parameter = 'OZONE' AND p.concentration > 100 "
+    "GROUP BY p.full_aqs_id",
+}
+
 
 def condition(question):
     name, low, high = question
@@ -95,6 +107,9 @@ class DuckDb:
 
     def warm_count(self, question):
         return self.held.cursor().execute(f"SELECT count(*) FROM o WHERE {condition(question)}").fetchone()[0]
+
+    def warm_sql(self, statement):
+        return self.held.cursor().sql(statement.format(table="o")).to_arrow_table().num_rows
 
     def warm_rows(self, question):
         return self.held.cursor().sql(f"SELECT * FROM o WHERE {condition(question)}").to_arrow_table().num_rows
@@ -165,6 +180,9 @@ class StockDataFusion:
 
     def warm_count(self, question):
         return self.count(self.held, "o", question)
+
+    def warm_sql(self, statement):
+        return sum(b.num_rows for b in self.held.sql(statement.format(table="o")).collect())
 
     def warm_rows(self, question):
         return sum(b.num_rows for b in self.held.sql(f"SELECT * FROM o WHERE {condition(question)}").collect())
@@ -245,6 +263,7 @@ class Times:
 def ours(binary, dataset, question, point):
     command = [binary, "bench", "engine", "--dataset", dataset, "--json"]
     command += ["--range", ",".join(map(str, question)), "--point", ",".join(point)]
+    command += ["--sql=" + statement.format(table="observations") for statement in STATEMENTS.values()]
     environment = {**os.environ, "RAYON_NUM_THREADS": str(THREADS)}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode:
@@ -314,7 +333,7 @@ def measure(arguments, dice, folder, duck, engines, flight):
 
         def run(workload, expected, *given):
             for engine in engines:
-                call = getattr(engine, workload.removesuffix("_scan"), None)
+                call = getattr(engine, workload.removesuffix("_scan").split(" ")[0], None)
                 if call:
                     times.take(workload, engine.name, expected, lambda: call(*given), counts)
 
@@ -322,6 +341,9 @@ def measure(arguments, dice, folder, duck, engines, flight):
         run("csv_to_parquet", None, folder)
         for workload in ("cold_count", "warm_count", "warm_count_scan", "warm_rows"):
             run(workload, rows, question)
+        of_statement = {name: duck.warm_sql(statement) for name, statement in STATEMENTS.items()}
+        for name, statement in STATEMENTS.items():
+            run(f"warm_sql {name}", of_statement[name], statement)
         text = f"SELECT * FROM o WHERE {condition(question)}"
         times.take("remote_rows", "flight+duckdb", rows, lambda: flight.get("ask", text), counts)
         times.take("remote_rows", "flight, rows ready", rows, lambda: flight.get("again", text), counts)
@@ -331,6 +353,10 @@ def measure(arguments, dice, folder, duck, engines, flight):
         said = ours(arguments.overlay, arguments.dataset, question, point)
         sizes["ours, Parquet bytes"] = check_ours(said, duck, all_rows, all_tenths, (rows, tenths))
         sizes["ours, resident bytes per row"] = said.pop("resident_bytes_per_row", None)
+        for (name, expected), answer in zip(of_statement.items(), said.pop("warm_sql")):
+            if answer["rows"] != expected:
+                sys.exit(f"warm_sql {name}: ours answered {answer['rows']} rows, expected {expected}")
+            said[f"warm_sql {name}"] = answer
         for workload, answer in said.items():
             if counts:
                 times.of.setdefault(workload, {}).setdefault("ours", []).append(answer["ms"])

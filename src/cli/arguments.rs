@@ -107,7 +107,7 @@ pub enum Command {
     /// Every answer is read to its last chunk, and its rows are counted. Exit 1 if an answer was wrong or failed;
     /// refusals are counted apart.
     #[command(verbatim_doc_comment)]
-    Bench(BenchArgs),
+    Bench(Box<BenchArgs>),
     /// Test a running Leader from outside: a request, its status, chunks, many requests at once, a cancel
     Test(TestArgs),
     /// Work with configuration files

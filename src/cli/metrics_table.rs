@@ -153,6 +153,7 @@ mod tests {
             rows_held: 123_456_789,
             data_bytes_held: 999 << 20,
             active_requests: 103,
+            queue_size: 7,
             scans_running: 3,
             turns_given: 16,
             turns_waiting: 12_345,
@@ -195,6 +196,9 @@ mod tests {
             let line = text.lines().skip_while(|line| !line.contains(of)).nth(1).unwrap_or_default();
             line.split_whitespace().map(str::to_owned).collect()
         };
+        let nodes = "A leader loading 2h 03m 2m 03s 3.0 GiB 366 123,456,789 999.0 MiB";
+        assert_eq!(row("role").join(" "), nodes, "{text}");
+        assert_eq!(row("running").join(" "), "A 100 7 3 16 12345 12,345,679 1.1 GiB", "{text}");
         assert_eq!(
             row("plans").join(" "),
             "A 128 12,345,678 1,234,567 1,024 63.0 MiB 987,654,321 98,765,432",

@@ -1,20 +1,22 @@
 //! Counts the rows of a range straight from a cache on disk, where nothing is loaded.
 //!
 //! The manifest's statistics rule partitions out, and the counts that the cache keeps answer for the others, so that no
-//! partition is opened. A day without counts is loaded whole and counted as a scan would count it.
+//! partition is opened. Of a day without counts the columns that are asked about are read, and counted as a scan would.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use overlay_ingest::{Cache, Error, PartitionEntry, observations};
 use rayon::prelude::*;
 
-use super::conjunction::{Conjunction, order_key};
+use super::conjunction::{Conjunction, Term, order_key};
 use super::filter::RangeFilter;
-use super::store::{HeldPartition, Zone};
-use super::typed_zones::Verdict;
+use super::store::Zone;
+use super::typed_zones::{TypedZones, Verdict};
+use super::zone_rows::ZoneRows;
 
 /// The number of rows with the filter's parameter and a concentration in its range; other conditions are not looked
-/// at. Fails like [`Cache::open`] and [`Cache::load`].
+/// at. Fails like [`Cache::open`] and [`Cache::open_partition`].
 pub fn count_in_cache(cache: &Path, filter: &RangeFilter) -> Result<u64, Error> {
     let cache = Cache::open(cache)?;
     let kept = cache.counts()?;
@@ -56,17 +58,25 @@ fn count_in_partition(cache: &Cache, entry: &PartitionEntry, filter: &RangeFilte
     if !conjunction.may_match(&entry.stats, &schema) {
         return Ok(0);
     }
-    let held = HeldPartition::new(&cache.load(entry)?);
-    let terms = held.typed.resolve(&conjunction);
-    let count = |(position, zone): (usize, &Zone)| {
-        let terms = terms.as_ref()?;
-        match terms.verdict(position) {
-            Verdict::NoRow => Some(0),
-            Verdict::EveryRow => Some(zone.rows.len() as u64),
-            Verdict::Open(open) => terms.count_by_comparing(&zone.rows, &open),
-        }
-    };
-    held.zones.iter().enumerate().map(count).sum::<Option<u64>>().ok_or_else(|| Error::CorruptPartition {
+    // Only what is asked about is read, of all zones together.
+    let file = cache.open_partition(entry)?;
+    let zones: Vec<usize> = (0..file.zone_count()).collect();
+    let mut columns: Vec<usize> = conjunction.terms.iter().map(Term::column).collect();
+    columns.sort_unstable();
+    let piece = file.read(&zones, &columns)?;
+    let mut by_column = vec![None; schema.fields().len()];
+    for (column, values) in columns.iter().zip(piece.batch.columns()) {
+        by_column[*column] = Some(Arc::clone(values));
+    }
+    let rows = ZoneRows::of_columns(&schema, by_column, piece.batch.num_rows());
+    let zone = [Zone { partition: entry.id, index: 0, rows }];
+    let typed = TypedZones::of(&zone);
+    let counted = typed.resolve(&conjunction).and_then(|terms| match terms.verdict(0) {
+        Verdict::NoRow => Some(0),
+        Verdict::EveryRow => Some(zone[0].rows.len() as u64),
+        Verdict::Open(open) => terms.count_by_comparing(&zone[0].rows, &open),
+    });
+    counted.ok_or_else(|| Error::CorruptPartition {
         path: entry.file.clone().into(),
         reason: "its parameters are not in the order of partitions".to_owned(),
     })

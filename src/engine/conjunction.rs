@@ -31,6 +31,15 @@ pub enum Term {
     Text { column: usize, any_of: Vec<String> },
 }
 
+impl Term {
+    /// The column that it is about.
+    pub fn column(&self) -> usize {
+        match self {
+            Term::Number { column, .. } | Term::Text { column, .. } => *column,
+        }
+    }
+}
+
 /// Conditions that all have to hold, at most one of each kind a column. None at all: every row matches.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Conjunction {
@@ -43,6 +52,11 @@ pub fn order_key(value: f64) -> i64 {
     let bits = (value + 0.0).to_bits() as i64;
     // Among negative floats more bits mean less, so theirs are turned around.
     bits ^ (((bits >> 63) as u64) >> 1) as i64
+}
+
+/// The float of this place: the inverse of [`order_key`].
+pub fn float_of_key(key: i64) -> f64 {
+    f64::from_bits((key ^ (((key >> 63) as u64) >> 1) as i64) as u64)
 }
 
 impl Conjunction {
@@ -234,6 +248,9 @@ mod tests {
             assert_eq!(order_key(*a).cmp(&order_key(*b)), a.total_cmp(b), "{a} {b}");
         }
         assert_eq!(order_key(-0.0), order_key(0.0));
+        for value in values {
+            assert_eq!(float_of_key(order_key(value)).to_bits(), value.to_bits(), "{value}");
+        }
     }
 
     #[test]

@@ -4,11 +4,11 @@
 //! the holders: partitions in the own store are scanned there, others by `Scan`.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arrow::datatypes::SchemaRef;
+use datafusion::common::Statistics;
 use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::common::{Statistics, stats::Precision};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
@@ -22,6 +22,7 @@ use futures::{Stream, StreamExt, TryStreamExt, stream};
 use overlay_ingest::PartitionId;
 
 use super::conjunction::{Conjunction, Term};
+use super::estimate::{Asked, leaf_statistics};
 use super::message::ScanPath;
 use super::reader::{LeafSpec, QueryContext, Reader};
 use crate::delivery::Arrived;
@@ -35,6 +36,8 @@ pub struct OverlayScanExec {
     /// Partitions that the statistics ruled out.
     pruned: Vec<PartitionId>,
     properties: Arc<PlanProperties>,
+    /// Made when the planner first asks.
+    statistics: OnceLock<Arc<Statistics>>,
     metrics: ExecutionPlanMetricsSet,
 }
 
@@ -53,7 +56,8 @@ impl OverlayScanExec {
             Boundedness::Bounded,
         );
         let metrics = ExecutionPlanMetricsSet::new();
-        OverlayScanExec { context, spec, predicate, pruned, properties: Arc::new(properties), metrics }
+        let (properties, statistics) = (Arc::new(properties), OnceLock::new());
+        OverlayScanExec { context, spec, predicate, pruned, properties, statistics, metrics }
     }
 
     /// The rows with the bytes that they came in; for a plan that is nothing but this leaf. `packed`: those of this node
@@ -173,13 +177,18 @@ impl ExecutionPlan for OverlayScanExec {
     }
 
     fn statistics_from_inputs(&self, _: &[Arc<Statistics>], _: &StatisticsArgs) -> Result<Arc<Statistics>> {
-        let mut statistics = Statistics::new_unknown(&self.schema());
-        if let Some(rows) = self.rows_estimate() {
-            // Inexact, always: a count taken from statistics would be an answer without coverage.
-            let rows = self.spec.limit.map_or(rows, |limit| rows.min(limit));
-            statistics.num_rows = Precision::Inexact(usize::try_from(rows).unwrap_or(usize::MAX));
-        }
-        Ok(Arc::new(statistics))
+        let told = self.statistics.get_or_init(|| {
+            let schema = &self.context.hop.schema;
+            let conjunction = self.predicate.as_ref().map(|predicate| Conjunction::of(predicate, schema));
+            let asked = match &conjunction {
+                None => Asked::Everything,
+                Some(Some(conjunction)) => Asked::Rows(conjunction),
+                Some(None) => Asked::SomeRows,
+            };
+            let LeafSpec { partitions, projection, limit, .. } = &self.spec;
+            Arc::new(leaf_statistics(partitions, &asked, schema, projection, *limit))
+        });
+        Ok(Arc::clone(told))
     }
 
     fn fetch(&self) -> Option<usize> {

@@ -10,7 +10,8 @@
 //! - [`acceptance`] lets every zone into the answer once, whole, or says why not.
 //! - [`leaf`] is the only way to read observations: a DataFusion plan node on top of the three above.
 //! - [`session`] plans range queries and SQL over that leaf, [`sql_gate`] says which SQL is let in, and [`plan_cache`] keeps
-//!   plans for when they are asked for again.
+//!   plans for when they are asked for again. [`estimate`] is what the planner is told of the data, [`by_distinct`] computes
+//!   what it need not compute for each row.
 //!
 //! Invariant: a leaf that ends normally has accepted every zone of every partition that it was asked for, or its
 //! coverage names the ones that are pruned, not needed or missing.
@@ -23,6 +24,7 @@ pub mod cold;
 pub mod conjunction;
 pub mod count_index;
 pub mod coverage;
+pub mod estimate;
 pub mod executor;
 pub mod fair_pool;
 pub mod filter;

@@ -10,6 +10,7 @@ use datafusion::catalog::{
     CatalogProvider, CatalogProviderList, MemoryCatalogProvider, MemoryCatalogProviderList, MemorySchemaProvider,
     SchemaProvider, TableProvider,
 };
+use datafusion::common::tree_node::TreeNode;
 use datafusion::datasource::provider_as_source;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::context::SQLOptions;
@@ -19,6 +20,7 @@ use datafusion::execution::object_store::ObjectStoreRegistry;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{SessionState, SessionStateBuilder, TaskContext};
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder, col};
+use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::physical_plan::joins::{
     CrossJoinExec, HashJoinExec, NestedLoopJoinExec, SortMergeJoinExec, SymmetricHashJoinExec,
 };
@@ -43,6 +45,13 @@ use super::short_plan::ShortPlanner;
 use super::sql_gate::{self, SqlRefused};
 use super::table::OverlayTable;
 use crate::delivery::Arrived;
+
+/// Fewer rows than this out of all leaves are not worth dividing among threads: handing them over and bringing the parts
+/// together takes as long as what is done with them.
+const ROWS_TO_DIVIDE_MIN: f64 = 500_000.0;
+
+/// The same where a window makes them be sorted, which takes several times as long.
+const ROWS_TO_SORT_DIVIDED_MIN: f64 = 100_000.0;
 
 /// What a client asks.
 #[derive(Debug, Clone, PartialEq)]
@@ -182,7 +191,7 @@ impl Engine {
     ) -> Result<(Arc<dyn ExecutionPlan>, Arc<TaskContext>), PlanError> {
         let table = Arc::new(OverlayTable::try_new(Arc::clone(context))?);
         let session = self.session(Arc::clone(&table))?;
-        let state = session.state();
+        let mut state = session.state();
         let source = provider_as_source(Arc::clone(&table) as Arc<dyn TableProvider>);
         let asked = match ask {
             Ask::Sql(sql) => Some(Asked { sql: sql.clone(), limit }),
@@ -193,7 +202,7 @@ impl Engine {
             Some(kept) => kept,
             None => {
                 let logical = match (ask, statement) {
-                    (Ask::Range(filter), _) => self.plan_range(context, table, filter)?,
+                    (Ask::Range(filter), _) => self.plan_range(context, Arc::clone(&table), filter)?,
                     (Ask::Sql(_), Some(statement)) => plan_sql(&session, statement).await?,
                     (Ask::Sql(_), None) => return Err(PlanError::Failed("a statement was not parsed".to_owned())),
                 };
@@ -204,6 +213,11 @@ impl Engine {
                 }
                 optimised
             }
+        };
+        let threads = state.config().target_partitions();
+        state.config_mut().options_mut().execution.target_partitions = match table.rows_expected(&optimised) {
+            Some(rows) if rows < rows_to_divide_min(&optimised) => 1,
+            _ => threads,
         };
         // The session's own way would optimise it once more.
         let plan = state.query_planner().create_physical_plan(&optimised, &state).await?;
@@ -257,7 +271,13 @@ fn session_state(runtime: Arc<RuntimeEnv>, target_partitions: usize) -> SessionS
     options.execution.enable_recursive_ctes = false;
     // See the notes on engines: a partition polled alone would drain its siblings.
     options.execution.enable_file_stream_work_stealing = false;
-    let mut state = SessionStateBuilder::new().with_config(config).with_runtime_env(runtime).with_default_features();
+    // An answer from statistics would be one without coverage; so they may be exact.
+    let rules = PhysicalOptimizer::new().rules.into_iter().filter(|rule| rule.name() != "aggregate_statistics");
+    let mut state = SessionStateBuilder::new()
+        .with_config(config)
+        .with_runtime_env(runtime)
+        .with_default_features()
+        .with_physical_optimizer_rules(rules.collect());
     // Table functions make rows out of nothing (generate_series, range).
     state.table_functions().get_or_insert_default().clear();
     let functions = by_distinct(state.scalar_functions().take().unwrap_or_default());
@@ -266,6 +286,11 @@ fn session_state(runtime: Arc<RuntimeEnv>, target_partitions: usize) -> SessionS
         state.expr_planners().get_or_insert_default().insert(0, Arc::new(extract));
     }
     state.with_scalar_functions(functions).build()
+}
+
+fn rows_to_divide_min(plan: &LogicalPlan) -> f64 {
+    let sorts = plan.exists(|node| Ok(matches!(node, LogicalPlan::Window(_))));
+    if sorts.unwrap_or(false) { ROWS_TO_SORT_DIVIDED_MIN } else { ROWS_TO_DIVIDE_MIN }
 }
 
 async fn plan_sql(session: &SessionContext, statement: Statement) -> Result<LogicalPlan, PlanError> {

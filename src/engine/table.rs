@@ -13,10 +13,12 @@ use datafusion::error::Result;
 use datafusion::execution::context::ExecutionProps;
 use datafusion::logical_expr::expr_rewriter::unnormalize_col;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
-use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
+use datafusion::logical_expr::{Expr, LogicalPlan, TableProviderFilterPushDown, TableType};
 use datafusion::physical_expr::{PhysicalExpr, conjunction, create_physical_expr};
 use datafusion::physical_plan::ExecutionPlan;
 
+use super::conjunction::Conjunction;
+use super::estimate::{Asked, rows_expected};
 use super::leaf::OverlayScanExec;
 use super::predicate;
 use super::reader::{LeafSpec, PinnedPartition, QueryContext};
@@ -73,6 +75,27 @@ impl OverlayTable {
         predicate::encode(&physical)
             .and_then(|bytes| predicate::decode(&bytes, &self.context.hop.functions, &self.schema))
             .is_ok()
+    }
+
+    /// The rows that all scans of a plan will give together, at a guess; `None` where nobody has counted.
+    pub fn rows_expected(&self, plan: &LogicalPlan) -> Option<f64> {
+        let mut expected = Some(0.0);
+        let walk = plan.apply_with_subqueries(|node| {
+            if let LogicalPlan::TableScan(scan) = node {
+                let filters = scan.filters.iter().map(|filter| self.to_physical(filter)).collect::<Result<Vec<_>>>()?;
+                let read = Conjunction::of(&conjunction(filters.iter().cloned()), &self.schema);
+                let asked = match &read {
+                    _ if filters.is_empty() => Asked::Everything,
+                    Some(read) => Asked::Rows(read),
+                    None => Asked::SomeRows,
+                };
+                let rows = rows_expected(&self.context.partitions, &asked, &self.schema);
+                let rows = rows.map(|rows| scan.fetch.map_or(rows, |fetch| rows.min(fetch as f64)));
+                expected = expected.zip(rows).map(|(before, rows)| before + rows);
+            }
+            Ok(TreeNodeRecursion::Continue)
+        });
+        walk.ok().and(expected)
     }
 
     /// Splits the pinned partitions into those that may match and those that cannot.

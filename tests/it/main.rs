@@ -20,6 +20,7 @@ mod leader_restart;
 mod live_load;
 mod oracle;
 #[cfg(unix)]
+mod planning;
 mod processes;
 #[cfg(unix)]
 mod program;

@@ -12,8 +12,10 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use fastrand::Rng;
 use futures::StreamExt;
 use overlay::delivery::QueryId;
+use overlay::engine::cold::count_in_cache;
 use overlay::engine::coverage::{CoverageSink, LeafReport};
 use overlay::engine::executor::InlinePool;
+use overlay::engine::filter::RangeFilter;
 use overlay::engine::hop::Hop;
 use overlay::engine::message::{NodeInstance, ScanPath};
 use overlay::engine::on_disk::PartitionOnDisk;
@@ -31,6 +33,7 @@ use overlay_ingest::schema::Layout;
 use overlay_ingest::{
     Cache, Dataset, DateRange, Partition, PartitionId, PartitionStats, observations, parse_date, progress,
 };
+use serde_json::Value;
 
 const LAYOUT: Layout = Layout { zone_rows: 64 };
 const HOUR: Duration = Duration::from_secs(3600);
@@ -409,5 +412,38 @@ async fn explain_names_the_way() {
     ] {
         let plan = alone.ask(&format!("EXPLAIN {sql}"), ScanPath::Any).await.expect("planned").join("\n");
         assert!(plan.contains(path), "{sql}: {plan}");
+    }
+}
+
+#[tokio::test]
+async fn a_cache_is_counted_the_same_without_its_counts() {
+    let ingested = Ingested::new(12);
+    let alone = ingested.alone(3);
+    let cache = ingested.folder.path().join("cache");
+    let range = |parameter: Option<&str>, min, max| RangeFilter {
+        parameter: parameter.map(str::to_owned),
+        min,
+        max,
+        ..RangeFilter::default()
+    };
+    let cases = [
+        (range(Some("pm2.5"), Some(5.0), Some(35.0)), "parameter = 'PM2.5' AND concentration BETWEEN 5 AND 35"),
+        (range(Some("OZONE"), None, Some(20.0)), "parameter = 'OZONE' AND concentration <= 20"),
+        (range(None, Some(8.1), None), "concentration >= 8.1"),
+        (range(Some("NO2"), None, None), "parameter = 'NO2'"),
+        (range(Some("XENON"), Some(0.0), None), "parameter = 'XENON' AND concentration >= 0"),
+        (range(None, None, None), "true"),
+    ];
+    for has_counts in [true, false] {
+        for (filter, condition) in &cases {
+            let sql = format!("SELECT count(*) FROM observations WHERE {condition}");
+            let expected = alone.ask(&sql, ScanPath::Reference).await.expect("answered");
+            let counted = count_in_cache(&cache, filter).expect("counted");
+            assert_eq!([counted.to_string()].as_slice(), expected, "{condition}, counts: {has_counts}");
+        }
+        let path = cache.join("manifest.json");
+        let mut manifest: Value = serde_json::from_slice(&std::fs::read(&path).expect("readable")).expect("JSON");
+        manifest.as_object_mut().expect("an object").remove("counts");
+        std::fs::write(&path, manifest.to_string()).expect("written");
     }
 }

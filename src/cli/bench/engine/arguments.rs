@@ -20,6 +20,9 @@ pub struct BenchEngineArgs {
     /// The row that remote_point asks for; default: one of the first day
     #[arg(long, value_name = "FULL_AQS_ID,PARAMETER,UTC", value_parser = bench_point)]
     pub point: Option<BenchPoint>,
+    /// What warm_sql asks, of the table `observations`; can be given several times
+    #[arg(long, value_name = "STATEMENT")]
+    pub sql: Vec<String>,
     /// Only these workloads
     #[arg(long, value_delimiter = ',', value_name = "A,B")]
     pub only: Vec<String>,

@@ -1,6 +1,6 @@
 //! `overlay bench engine`: measures this program on this machine.
 //!
-//! It runs each workload once, on the data set, range and point that it is given, and tells milliseconds
+//! It runs each workload once, on the data set, range, point and statements that it is given, and tells milliseconds
 //! and what was answered, so that a script can check the answers and put other engines beside it (see
 //! `benches/peers.py`). It decides what is measured and what is not; the workloads themselves run the code that nodes
 //! and clients run.
@@ -50,7 +50,7 @@ pub fn run(arguments: &BenchEngineArgs) -> Result<Exit, CliError> {
 
     let text = configuration(&days, &folder, Shape::OneHost).to_string();
     let config = Config::parse(&text, "the bench").map_err(|error| CliError::of(Exit::FAILED, &error))?;
-    if ["warm_count", "warm_count_scan", "warm_rows"].iter().any(|name| wanted(name)) {
+    if ["warm_count", "warm_count_scan", "warm_rows", "warm_sql"].iter().any(|name| wanted(name)) {
         let loaded = warm::Loaded::open(&config)?;
         for (name, index) in [("warm_count", true), ("warm_count_scan", false)] {
             if wanted(name) {
@@ -59,6 +59,9 @@ pub fn run(arguments: &BenchEngineArgs) -> Result<Exit, CliError> {
         }
         if wanted("warm_rows") {
             report.add("warm_rows", loaded.rows(&range)?);
+        }
+        if wanted("warm_sql") {
+            report.warm_sql = arguments.sql.iter().map(|sql| loaded.sql(sql)).collect::<Result<Vec<_>, _>>()?;
         }
     }
     if wanted("remote_rows") || wanted("remote_point") {

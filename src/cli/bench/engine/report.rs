@@ -10,13 +10,14 @@ use crate::cli::error::{CliError, Exit};
 use crate::cli::table::{TextTable, grouped};
 
 /// Every workload, in the order in which they run.
-pub const WORKLOADS: [&str; 9] = [
+pub const WORKLOADS: [&str; 10] = [
     "csv_to_memory",
     "csv_to_parquet",
     "cold_count",
     "warm_count",
     "warm_count_scan",
     "warm_rows",
+    "warm_sql",
     "remote_rows",
     "remote_point",
     "resident_bytes_per_row",
@@ -40,6 +41,8 @@ pub struct Measured {
 #[derive(Debug, Default)]
 pub struct Report {
     workloads: Vec<(&'static str, Measured)>,
+    /// One for each statement, in their order.
+    pub warm_sql: Vec<Measured>,
     /// `None` where the system does not tell, or nobody asked.
     pub resident_bytes_per_row: Option<f64>,
 }
@@ -67,6 +70,10 @@ impl Report {
         for (name, measured) in &self.workloads {
             table.row(vec![(*name).to_owned(), format!("{:.3}", measured.ms), grouped(measured.rows)]);
         }
+        for (place, measured) in self.warm_sql.iter().enumerate() {
+            let name = format!("warm_sql {}", place + 1);
+            table.row(vec![name, format!("{:.3}", measured.ms), grouped(measured.rows)]);
+        }
         print!("{}", table.render());
         if let Some(bytes) = self.resident_bytes_per_row {
             println!("{bytes:.1} resident bytes per row");
@@ -79,6 +86,9 @@ impl Report {
         let mut object = Map::new();
         for (name, measured) in &self.workloads {
             object.insert((*name).to_owned(), serde_json::to_value(measured).map_err(failed)?);
+        }
+        if !self.warm_sql.is_empty() {
+            object.insert("warm_sql".to_owned(), serde_json::to_value(&self.warm_sql).map_err(failed)?);
         }
         if let Some(bytes) = self.resident_bytes_per_row {
             object.insert("resident_bytes_per_row".to_owned(), Value::from((bytes * 10.0).round() / 10.0));
