@@ -206,7 +206,7 @@ impl Queries {
         drop(batches);
         drop(plan);
         let pinned: Vec<_> = context.partitions.iter().map(|partition| partition.id).collect();
-        let (coverage, work) = judge(&context.sink, &pinned, manifest.version, manifest.unheard)?;
+        let (coverage, work) = judge(&context.sink, &pinned, manifest.version, manifest.unheard.clone())?;
         let state = if coverage.is_complete() { QueryState::Ready } else { QueryState::Partial };
         // Times and rows are the desk's to tell.
         let configured = self.membership.config().links();
