@@ -12,7 +12,7 @@ use super::arguments::{Common, NodeArgs};
 use super::error::{CliError, Exit};
 use super::target::Target;
 use crate::node::log::{self, LOG_BYTES_MAX, LOGS_KEPT};
-use crate::node::{DRAIN_MAX, Node, begin_to_serve, os};
+use crate::node::{DRAIN_MAX, Node, begin_to_serve, io_threads, os};
 use crate::routing::NodeId;
 
 /// Tasks between two looks at what else there is to do, of the threads that pass messages on. Less: more looks, a
@@ -33,7 +33,7 @@ pub fn run(common: &Common, arguments: &NodeArgs) -> Result<Exit, CliError> {
         eprintln!("warning: {warning}");
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+        .worker_threads(io_threads(&target.config))
         .thread_name("io")
         .on_thread_start(begin_to_serve)
         // After so many tasks, what arrived in the meantime, and what other threads have ready to be sent, comes in

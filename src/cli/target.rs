@@ -84,10 +84,11 @@ pub fn config_flag(common: &Common) -> String {
     }
 }
 
-/// The runtime of a command that only talks.
+/// The runtime of a command that only talks: one thread beside the one that waits for it. A second one would only be woken
+/// to find that the first has done it.
 pub fn runtime() -> Result<Runtime, CliError> {
     tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+        .worker_threads(1)
         .enable_all()
         .build()
         .map_err(|error| CliError::caused(Exit::FAILED, "the program cannot start its threads", &error))

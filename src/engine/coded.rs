@@ -207,6 +207,21 @@ impl Coded {
         with_codes!(&self.codes, codes => usize::from(codes[row]))
     }
 
+    /// The distinct values, ascending.
+    pub fn table(&self) -> ArrayRef {
+        self.values.slice(0, self.value_count())
+    }
+
+    /// The codes of these rows.
+    pub fn codes(&self, rows: Range<usize>) -> Vec<u16> {
+        with_codes!(&self.codes, codes => widened(codes[rows].iter().copied()))
+    }
+
+    /// The codes of the rows at these places.
+    pub fn codes_at(&self, rows: &[u32]) -> Vec<u16> {
+        with_codes!(&self.codes, codes => widened(rows.iter().map(|row| codes[*row as usize])))
+    }
+
     /// These rows in their own type.
     pub fn slice(&self, rows: Range<usize>) -> ArrayRef {
         with_codes!(&self.codes, codes => {
@@ -262,6 +277,10 @@ impl Code for u16 {
     fn minus(self, other: u16) -> u16 {
         self.wrapping_sub(other)
     }
+}
+
+fn widened<C: Into<u16>>(codes: impl Iterator<Item = C>) -> Vec<u16> {
+    codes.map(Into::into).collect()
 }
 
 /// Whether a code is in the range: below its start the difference wraps around and is too large.
@@ -368,6 +387,7 @@ mod tests {
     use arrow::array::{Float64Array, Int16Array, TimestampSecondArray};
 
     use super::*;
+    use crate::delivery::encoding::packed::Placed;
 
     fn check(column: ArrayRef, distinct: usize) {
         let coded = Coded::of(&column).expect("few distinct values");
@@ -377,10 +397,13 @@ mod tests {
             let start = random.usize(0..=column.len());
             let rows = start..random.usize(start..=column.len());
             let bits = |array: &ArrayRef| array.to_data();
+            let look_up = |places| Placed { table: coded.table(), places }.look_up().unwrap();
             assert_eq!(bits(&coded.slice(rows.clone())), bits(&column.slice(rows.start, rows.len())));
             let places: Vec<u32> = rows.clone().map(|row| row as u32).filter(|_| random.bool()).collect();
             let taken = arrow::compute::take(&column, &arrow::array::UInt32Array::from(places.clone()), None).unwrap();
             assert_eq!(bits(&coded.take(&places)), bits(&taken));
+            assert_eq!(&look_up(coded.codes_at(&places)), &taken);
+            assert_eq!(&look_up(coded.codes(rows.clone())), &column.slice(rows.start, rows.len()));
 
             let low = random.usize(0..=distinct);
             let wanted = low..random.usize(low..=distinct);

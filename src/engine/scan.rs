@@ -1,4 +1,4 @@
-//! Scans zones that this node holds: small jobs of one zone or a few, on the pool passed in.
+//! Scans zones that this node holds: small jobs of one zone or a few ([`job`]), on the pool passed in.
 //!
 //! A query keeps a few jobs in flight for every thread of the pool, so that no query fills the pool's queue. Jobs never
 //! block; their results are taken in the order of the zones. A job that is lost or panics is an error of its zone, never
@@ -6,6 +6,7 @@
 //! without a job.
 
 mod from_file;
+mod job;
 mod together;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -21,24 +22,19 @@ use tokio::sync::oneshot;
 
 use super::executor::{Clock, ScanPool};
 use super::message::{How, Payload, ZoneAnswer};
-use super::on_disk::PartitionOnDisk;
 use super::predicate::{Matches, ZoneFilter};
 use super::share::Share;
 use super::stop::Stop;
-use super::store::{HeldPartition, Stored, Zone};
-use super::typed_zones::Verdict;
+use super::store::{Stored, Zone};
 use super::zone_rows::ZoneRows;
 use crate::delivery::encoding::checksum;
 use crate::delivery::encoding::packed::RowsByRun;
 use crate::routing::NodeId;
+use job::{Look, Task, Tasks, ZoneLook, Zones};
 
 /// A zone's rows leave in parts of about this many bytes at most, so that one message stays far below the size limit
 /// of a connection and streams share it in small turns.
 pub const PART_BYTES_MAX: usize = 1 << 20;
-
-/// To hand a job over and take its result costs as much as comparing a zone, so a job takes several. Fewer: more
-/// hand-overs, and smaller blocks. More: worse shared among threads, and others wait longer for their turn.
-const ZONES_PER_JOB: usize = 4;
 
 /// Jobs of a scan that wait or run, or whose rows were not taken yet, for every thread of the pool. Fewer: on a busy node
 /// the pool is through with them before the query's task, which needs a core as well, has come to queue more, and the
@@ -112,26 +108,6 @@ pub enum ZoneOutcome {
     Failed(PartitionId, String),
 }
 
-/// What is to be done for a zone.
-enum Task {
-    /// Told without a job.
-    Told(ZoneOutcome),
-    /// Looked at by one job, one after the other.
-    Scan { asked: PartitionId, held: Arc<HeldPartition>, zones: Vec<(u32, Look)> },
-    /// Read from the partition's file and looked at by one job.
-    Read { asked: PartitionId, on_disk: Arc<PartitionOnDisk>, zones: Vec<u32> },
-}
-
-/// Which rows of a zone are looked at.
-enum Look {
-    /// DataFusion evaluates the predicate.
-    Evaluate,
-    /// These conditions are compared.
-    Compare(Vec<usize>),
-    /// None: the bounds say that every row matches.
-    TakeAll,
-}
-
 impl ScanJobs {
     /// Scans the wanted zones of the partitions; `zones` gives `None` for all zones of one.
     pub fn run(
@@ -140,24 +116,18 @@ impl ScanJobs {
     ) -> impl Stream<Item = ZoneOutcome> + Send {
         let in_flight = self.pool.width() * JOBS_PER_THREAD;
         let jobs = Arc::new(self);
-        let tasks = stream::iter(partitions).flat_map({
-            let jobs = Arc::clone(&jobs);
-            move |(asked, stored, wanted)| {
-                stream::iter(match stored {
-                    Stored::InMemory(held) => jobs.tasks(asked, &held, wanted),
-                    Stored::OnDisk(on_disk) => Self::readings(asked, &on_disk, wanted),
-                })
-            }
-        });
-        tasks
+        stream::iter(Tasks::new(&jobs, partitions))
             .map(move |task| {
-                let asked = match &task {
-                    Task::Scan { asked, .. } | Task::Read { asked, .. } => *asked,
-                    Task::Told(_) => return Either::Left(std::future::ready(jobs.work(task))),
-                };
-                if jobs.stop.reason().is_some() || jobs.remaining.exhausted() {
-                    return Either::Left(std::future::ready(vec![ZoneOutcome::Skipped(asked)]));
+                let asked = task.asked();
+                if asked.is_empty() {
+                    return Either::Left(std::future::ready(jobs.work(task)));
                 }
+                if jobs.is_over() {
+                    return Either::Left(std::future::ready(asked.into_iter().map(ZoneOutcome::Skipped).collect()));
+                }
+                let failed = move |why: &str| -> Vec<ZoneOutcome> {
+                    asked.iter().map(|asked| ZoneOutcome::Failed(*asked, why.to_owned())).collect()
+                };
                 let (sender, receiver) = oneshot::channel();
                 let job = Arc::clone(&jobs);
                 let work = Box::new(move || {
@@ -165,95 +135,43 @@ impl ScanJobs {
                     if sender.is_closed() {
                         return;
                     }
-                    let scanned = catch_unwind(AssertUnwindSafe(|| job.work(task)))
-                        .unwrap_or_else(|_| vec![ZoneOutcome::Failed(asked, "a scan job panicked".into())]);
+                    let scanned = catch_unwind(AssertUnwindSafe(|| job.work(task)));
                     // The receiver may be gone by now; then nobody wants the rows.
-                    let _ = sender.send(scanned);
+                    let _ = sender.send(scanned.ok());
                 });
                 jobs.pool.spawn(&jobs.share, work);
                 Either::Right(async move {
-                    receiver.await.unwrap_or_else(|_| vec![ZoneOutcome::Failed(asked, "a scan job was lost".into())])
+                    match receiver.await {
+                        Ok(Some(outcomes)) => outcomes,
+                        Ok(None) => failed("a scan job panicked"),
+                        Err(_) => failed("a scan job was lost"),
+                    }
                 })
             })
             .buffered(in_flight)
             .flat_map(stream::iter)
     }
 
+    /// Whether nothing more is wanted.
+    fn is_over(&self) -> bool {
+        self.stop.reason().is_some() || self.remaining.exhausted()
+    }
+
     /// Does what is to be done, on the caller's thread.
     fn work(&self, task: Task) -> Vec<ZoneOutcome> {
         match task {
-            Task::Told(outcome) => vec![outcome],
-            Task::Scan { asked, held, zones } if self.shares_blocks() => self.scan_together(asked, &held, &zones),
-            Task::Scan { asked, held, zones } => {
-                zones.iter().map(|(zone, look)| self.scan_zone(asked, &held, *zone, look)).collect()
+            Task::Zones(Zones { told: mut outcomes, looks }) => {
+                let is_same = |one: &ZoneLook, next: &ZoneLook| one.asked == next.asked;
+                for looks in looks.chunk_by(is_same) {
+                    match self.shares_blocks() {
+                        true => outcomes.extend(self.scan_together(looks)),
+                        false => outcomes.extend(looks.iter().map(|look| self.scan_zone(look))),
+                    }
+                }
+                outcomes
             }
             Task::Read { asked, on_disk, zones } => self.scan_file(asked, &on_disk, &zones),
         }
-    }
-
-    /// What is to be done for a partition in its file: what its bounds decide is known when the file is open.
-    fn readings(asked: PartitionId, on_disk: &Arc<PartitionOnDisk>, wanted: Option<Vec<u32>>) -> Vec<Task> {
-        let wanted = wanted.unwrap_or_else(|| (0..on_disk.zone_count()).collect());
-        let read = |zones: &[u32]| Task::Read { asked, on_disk: Arc::clone(on_disk), zones: zones.to_vec() };
-        wanted.chunks(ZONES_PER_JOB).map(read).collect()
-    }
-
-    /// What is to be done for a partition. Zones that need no look are told together: a selective query has many.
-    fn tasks(&self, asked: PartitionId, held: &Arc<HeldPartition>, wanted: Option<Vec<u32>>) -> Vec<Task> {
-        if self.stop.reason().is_some() || self.remaining.exhausted() {
-            return vec![Task::Told(ZoneOutcome::Skipped(asked))];
-        }
-        let wanted = wanted.unwrap_or_else(|| (0..held.zones.len() as u32).collect());
-        let terms = self.filter.resolve(&held.typed);
-        let may_match = if terms.is_none() { self.filter.may_match(&held.map) } else { Vec::new() };
-        let mut told = Vec::new();
-        let mut tasks = Vec::new();
-        for zone in wanted {
-            let Some(entry) = held.zones.get(zone as usize) else {
-                let why = format!("no zone {zone} in a partition of {}", held.zones.len());
-                tasks.push(Task::Told(ZoneOutcome::Failed(asked, why)));
-                continue;
-            };
-            let rows = entry.rows.len() as u64;
-            let mut tell = |how: How, matched: u64| {
-                told.push(ZoneAnswer { rows: matched, ..self.answer(asked, entry, held.zones.len(), how) });
-            };
-            let look = match &terms {
-                None if may_match.get(zone as usize).copied().unwrap_or(true) => Look::Evaluate,
-                None => {
-                    tell(How::ZoneMap, 0);
-                    continue;
-                }
-                Some(terms) => match terms.verdict(zone as usize) {
-                    Verdict::NoRow => {
-                        tell(How::ZoneMap, 0);
-                        continue;
-                    }
-                    Verdict::EveryRow if self.may_tell_counts() => {
-                        tell(How::ZoneMap, rows);
-                        continue;
-                    }
-                    Verdict::EveryRow => Look::TakeAll,
-                    Verdict::Open(open) => {
-                        let may_count = self.may_tell_counts() && self.filter.may_use_index();
-                        if let Some(count) = may_count.then(|| terms.count(zone as usize, &entry.rows, &open)).flatten()
-                        {
-                            tell(How::Index, count);
-                            continue;
-                        }
-                        Look::Compare(open)
-                    }
-                },
-            };
-            match tasks.last_mut() {
-                Some(Task::Scan { zones, .. }) if zones.len() < ZONES_PER_JOB => zones.push((zone, look)),
-                _ => tasks.push(Task::Scan { asked, held: Arc::clone(held), zones: vec![(zone, look)] }),
-            }
-        }
-        if !told.is_empty() {
-            tasks.insert(0, Task::Told(ZoneOutcome::Answered(told, Duration::ZERO)));
-        }
-        tasks
     }
 
     /// Whether zones that are looked at together leave in one block. A limit is counted zone by zone.
@@ -287,12 +205,13 @@ impl ScanJobs {
         }
     }
 
-    fn scan_zone(&self, asked: PartitionId, held: &HeldPartition, zone: u32, look: &Look) -> ZoneOutcome {
-        if self.stop.reason().is_some() || self.remaining.exhausted() {
+    fn scan_zone(&self, look: &ZoneLook) -> ZoneOutcome {
+        let (asked, zone) = (look.asked, look.zone);
+        if self.is_over() {
             return ZoneOutcome::Skipped(asked);
         }
         let start = (self.clock)();
-        match self.filter_zone(asked, held, zone, look) {
+        match self.filter_zone(look) {
             Ok(Some(mut answers)) => {
                 let took = (self.clock)().saturating_sub(start);
                 if let Some(first) = answers.first_mut() {
@@ -305,25 +224,19 @@ impl ScanJobs {
         }
     }
 
-    fn matches(&self, held: &HeldPartition, zone: u32, look: &Look) -> datafusion::error::Result<Matches> {
-        let zone_rows = &held.zones[zone as usize].rows;
-        match (look, self.filter.resolve(&held.typed)) {
+    fn matches(&self, look: &ZoneLook) -> datafusion::error::Result<Matches> {
+        let zone_rows = &look.entry().rows;
+        match (&look.look, self.filter.resolve(&look.held.typed)) {
             (Look::Compare(open), Some(terms)) => self.filter.apply_typed(zone_rows, &terms, open),
             (Look::TakeAll, _) => Ok(Matches::all(zone_rows)),
             _ => self.filter.apply(zone_rows),
         }
     }
 
-    fn filter_zone(
-        &self,
-        asked: PartitionId,
-        held: &HeldPartition,
-        zone: u32,
-        look: &Look,
-    ) -> Result<Option<Vec<ZoneAnswer>>, Error> {
-        let entry = &held.zones[zone as usize];
-        let matches = self.matches(held, zone, look)?;
-        let mut answer = self.answer(asked, entry, held.zones.len(), How::Scanned);
+    fn filter_zone(&self, look: &ZoneLook) -> Result<Option<Vec<ZoneAnswer>>, Error> {
+        let entry = look.entry();
+        let matches = self.matches(look)?;
+        let mut answer = self.answer(look.asked, entry, look.held.zones.len(), How::Scanned);
         answer.bytes_scanned = column_bytes(&entry.rows, self.filter.columns());
         self.hand_out(answer, &entry.rows, &matches)
     }

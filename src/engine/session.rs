@@ -322,10 +322,15 @@ impl QueryPlan {
         self.plan.schema()
     }
 
+    /// Whether it computes nothing: it is nothing but a leaf, and rows leave it as they come.
+    pub fn passes_rows_on(&self) -> bool {
+        self.plan.is::<OverlayScanExec>()
+    }
+
     /// Lets what the plan computes be computed in turns, and told to their meter, where it is more than passing rows on.
     /// Gives whether that is so; if not, whoever reads the plan is to meter it.
     pub fn take_turns(&mut self, taking: &TakesTurns) -> Result<bool> {
-        if self.is_short || self.plan.is::<OverlayScanExec>() {
+        if self.is_short || self.passes_rows_on() {
             return Ok(false);
         }
         self.plan = in_turns(Arc::clone(&self.plan), taking)?;

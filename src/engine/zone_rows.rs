@@ -168,7 +168,7 @@ impl ZoneRows {
         RecordBatch::try_new_with_options(schema, columns, &options)
     }
 
-    /// The same rows on their way to another node: what was kept by run stays by run.
+    /// The same rows on their way to another node: what was kept by run stays by run, and what was kept in codes stays so.
     pub fn select_by_run(&self, projection: &[usize], kept: Option<&BooleanBuffer>) -> Result<RowsByRun, ArrowError> {
         let picked = Picked::new(self, kept);
         let is_by_run = |column: &usize| matches!(self.kept.columns[*column], Column::ByRun { .. });
@@ -179,6 +179,7 @@ impl ZoneRows {
         let places = UInt32Array::from(places);
         let columns = projection.iter().map(|column| match &self.kept.columns[*column] {
             Column::ByRun { values, .. } => Ok(packed::Column::ByRun(take(values, &places, None)?)),
+            Column::Coded(coded) => Ok(packed::Column::ByPlace(picked.placed(coded))),
             by_row => Ok(packed::Column::ByRow(picked.column(by_row, false)?)),
         });
         let columns = columns.collect::<Result<Vec<_>, ArrowError>>()?;

@@ -206,6 +206,12 @@ impl StoredManifest {
         true
     }
 
+    /// Counts the changes that this process and those before it have seen: as long as it stays, so does what is stored, but
+    /// for how often the nodes said it.
+    pub fn changes(&self) -> u64 {
+        self.changes
+    }
+
     /// Who held the partition when last heard, by id: to name whose loss made a hole.
     pub fn last_holders(&self, partition: &PartitionId) -> Vec<NodeId> {
         self.nodes.iter().filter(|(_, node)| node.holds.contains(partition)).map(|(id, _)| id.clone()).collect()

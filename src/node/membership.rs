@@ -32,6 +32,7 @@ use crate::transport::services::{News, NewsAnswer};
 
 use exchange::Neighbor;
 pub use overview::NodeOverview;
+use placing::Made;
 
 /// How long a silent node counts as alive; announcements come every second.
 pub const FORGET_AFTER: Duration = Duration::from_secs(5);
@@ -63,6 +64,8 @@ struct State {
     started: Duration,
     announcements: Announcements,
     stored: StoredManifest,
+    /// The last manifest that somebody asked for.
+    made: Option<Made>,
     node_state: NodeState,
     known: Arc<Vec<KnownPartition>>,
     known_digest: u64,
@@ -101,6 +104,7 @@ impl Membership {
             started: now,
             announcements: Announcements::new(me.clone(), configured, FORGET_AFTER),
             stored,
+            made: None,
             node_state: if holds_data { NodeState::Waiting } else { NodeState::Ready },
             known_digest: if holds_data { known_digest(&known) } else { UNLISTED },
             known,

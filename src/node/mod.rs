@@ -61,7 +61,7 @@ use crate::transport::services::{Hello, LinkKind};
 
 pub use data::{DataSource, LocalData, LocalDates};
 pub use error::NodeError;
-pub use threads::{THREADS_VARIABLE, begin_to_serve};
+pub use threads::{THREADS_VARIABLE, begin_to_serve, io_threads};
 
 use adopted::AdoptedLinks;
 use clients::Clients;
@@ -197,6 +197,7 @@ impl Node {
             engine,
             clock: Arc::clone(&clock),
             cpu: cpu.handle(),
+            io: tokio::runtime::Handle::current(),
             pool,
             room: ResultRoom::new(config.limits.result_bytes_max.saturating_add(disk_bytes_max)),
             spool,

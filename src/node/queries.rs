@@ -2,6 +2,9 @@
 //!
 //! A query's task holds its permit from its start until its last zone is stored, it failed, or it was cancelled; it
 //! does not depend on who fetches when.
+//!
+//! What computes runs on the threads for plans: planning, and plans that do more than read. A query that only passes rows
+//! on runs where they come in: to look at a block once and hand it to its reader takes less than to change threads twice.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -11,6 +14,7 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use super::billing::rows_of;
 use super::data::LocalData;
@@ -35,7 +39,7 @@ use crate::engine::plan_turns::TakesTurns;
 use crate::engine::reader::{PinnedPartition, QueryContext};
 use crate::engine::session::Engine;
 use crate::engine::share::Flow;
-use crate::engine::stop::StopReason;
+use crate::engine::stop::{Stop, StopReason};
 use crate::failure::{Failure, FailureKind};
 use crate::leader::answer::{Footer, QuerySpec, QueryState};
 use crate::leader::coverage::judge;
@@ -57,8 +61,10 @@ pub struct Queries {
     pub forwarding: Arc<dyn Forwarding>,
     pub chunking: Arc<dyn Chunking>,
     pub clock: Clock,
-    /// Where plans run and chunks are encoded.
+    /// Where plans run.
     pub cpu: Handle,
+    /// Where rows come in and go out.
+    pub io: Handle,
     /// Whose plan is made, and whose chunks are encoded, when: in turn with the scans on this node.
     pub pool: FairPool,
     pub room: ResultRoom,
@@ -121,7 +127,7 @@ impl Queries {
                 return;
             };
             let queries = Arc::clone(self);
-            self.cpu.spawn(async move {
+            self.io.spawn(async move {
                 let guard = EndOnPanic { queries: Arc::clone(&queries), id };
                 let end = queries.run(id).await;
                 queries.end(id, end);
@@ -138,7 +144,7 @@ impl Queries {
         self.pump();
     }
 
-    async fn run(&self, id: QueryId) -> Result<Footer, Failure> {
+    async fn run(self: &Arc<Self>, id: QueryId) -> Result<Footer, Failure> {
         let Some((spec, stop, deadline)) = self.desk().running(id) else {
             return Err(self.fail(FailureKind::Cancelled, "CANCELLED", "cancelled before it began"));
         };
@@ -154,12 +160,12 @@ impl Queries {
         tokio::select! {
             biased;
             () = self.cancelled(&stop) => Err(self.fail(FailureKind::Cancelled, "CANCELLED", "the query was cancelled")),
-            end = self.answer(id, &spec, &stop, deadline) => end,
+            end = self.answer(id, spec, &stop, deadline) => end,
             () = over => Err(expired(self.me())),
         }
     }
 
-    async fn cancelled(&self, stop: &crate::engine::stop::Stop) {
+    async fn cancelled(&self, stop: &Stop) {
         if stop.raised().await == StopReason::Deadline {
             // The deadline is not a cancel: leaves may still report what is missing.
             std::future::pending::<()>().await;
@@ -167,14 +173,52 @@ impl Queries {
     }
 
     async fn answer(
+        self: &Arc<Self>,
+        id: QueryId,
+        spec: Arc<QuerySpec>,
+        stop: &Stop,
+        deadline: Duration,
+    ) -> Result<Footer, Failure> {
+        let begun = self.on_cpu({
+            let (queries, spec, stop) = (Arc::clone(self), Arc::clone(&spec), stop.clone());
+            async move {
+                let planned = queries.settled_plan(id, &spec, &stop, deadline).await?;
+                Ok(match planned.plan.passes_rows_on() {
+                    true => Begun::Planned(Box::new(planned)),
+                    false => Begun::Ended(Box::new(queries.execute(id, &spec, deadline, planned).await?)),
+                })
+            }
+        });
+        match begun.await? {
+            Begun::Planned(planned) => self.execute(id, &spec, deadline, *planned).await,
+            Begun::Ended(footer) => Ok(*footer),
+        }
+    }
+
+    /// Runs it on the threads for plans; it ends there if the caller does not wait for it any more.
+    async fn on_cpu<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, Failure>> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let mut alone = JoinSet::new();
+        alone.spawn_on(work, &self.cpu);
+        match alone.join_next().await {
+            Some(Ok(end)) => end,
+            Some(Err(error)) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            // Its threads end, and so does the node.
+            _ => Err(self.fail(FailureKind::Unavailable, "ENDING", format!("{} is ending", self.me()))),
+        }
+    }
+
+    /// Runs the plan and keeps its rows.
+    async fn execute(
         &self,
         id: QueryId,
         spec: &QuerySpec,
-        stop: &crate::engine::stop::Stop,
         deadline: Duration,
+        planned: Planned,
     ) -> Result<Footer, Failure> {
-        let Planned { manifest, context, mut plan, took: planned } =
-            self.settled_plan(id, spec, stop, deadline).await?;
+        let Planned { manifest, context, mut plan, took: planned } = planned;
         let rows = plan.rows_estimate.unwrap_or_else(|| rows_of(&plan.partitions, &manifest));
         self.desk().planned(id, rows, Arc::clone(&context.meter));
         // Held until the last row is stored, or the query ends otherwise.
@@ -206,7 +250,7 @@ impl Queries {
         drop(batches);
         drop(plan);
         let pinned: Vec<_> = context.partitions.iter().map(|partition| partition.id).collect();
-        let (coverage, work) = judge(&context.sink, &pinned, manifest.version, manifest.unheard)?;
+        let (coverage, work) = judge(&context.sink, &pinned, manifest.version, manifest.unheard.clone())?;
         let state = if coverage.is_complete() { QueryState::Ready } else { QueryState::Partial };
         // Times and rows are the desk's to tell.
         let configured = self.membership.config().links();
@@ -224,7 +268,7 @@ impl Queries {
         &self,
         id: QueryId,
         spec: &QuerySpec,
-        stop: &crate::engine::stop::Stop,
+        stop: &Stop,
         deadline: Duration,
         manifest: &Manifest,
     ) -> Arc<QueryContext> {
@@ -286,6 +330,13 @@ impl Queries {
             service_ms: self.pool.average().map_or(0.0, |average| average.as_secs_f32() * 1e3),
         }
     }
+}
+
+/// What the threads for plans gave back.
+enum Begun {
+    /// It is to be run where rows come in.
+    Planned(Box<Planned>),
+    Ended(Box<Footer>),
 }
 
 /// A query's task that panics must not keep its permit.

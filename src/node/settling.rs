@@ -34,7 +34,7 @@ const DEADLINE_MARGIN: Duration = Duration::from_millis(100);
 /// A query that can be executed.
 pub struct Planned {
     /// What it is pinned to.
-    pub manifest: Manifest,
+    pub manifest: Arc<Manifest>,
     pub context: Arc<QueryContext>,
     pub plan: QueryPlan,
     /// Time spent on the plan that is used, the wait for a turn to plan included.

@@ -13,6 +13,9 @@ use crate::engine::fair_pool::Perform;
 /// holds its thread, and the system then shares the cores among the others instead of letting every query wait.
 const PLAN_THREADS_MIN: usize = 4;
 
+/// More threads for messages do not help one connection, which is one task.
+const IO_THREADS_MAX: usize = 2;
+
 /// The environment variable by which `up` shares the machine's cores among the nodes that it starts.
 pub const THREADS_VARIABLE: &str = "OVERLAY_THREADS";
 
@@ -55,6 +58,12 @@ pub(super) fn charged_by_work(clock: Clock) -> Perform {
 /// What a thread begins with that serves connections: of the runtime on which [`super::Node::start`] is called.
 pub fn begin_to_serve() {
     os::compute_in_pieces_of(IO_PIECE);
+}
+
+/// Threads that pass messages on: what one of them has to do costs another's core a wake-up to look for it, so there are
+/// no more than cores to run them.
+pub fn io_threads(config: &Config) -> usize {
+    thread_budget(config).min(IO_THREADS_MAX)
 }
 
 /// The threads that plans run on; they end when it is dropped.

@@ -98,7 +98,7 @@ pub fn node_status(queries: &Queries) -> NodeStatus {
         unix_us: unix_us(),
         data_source: data_source(queries),
         links,
-        unheard: manifest.unheard,
+        unheard: manifest.unheard.clone(),
         members,
         partitions,
         process_id: me,

@@ -115,6 +115,11 @@ impl Nodes {
         self.pids().into_iter().map(os::resident_bytes).sum()
     }
 
+    /// Processor time of all together, where the system tells.
+    pub fn threads_cpu_time(&self) -> Option<Duration> {
+        self.pids().into_iter().map(os::threads_cpu_time).sum()
+    }
+
     fn has_lost_one(&mut self) -> bool {
         self.children.iter_mut().any(|child| !matches!(child.try_wait(), Ok(None)))
     }

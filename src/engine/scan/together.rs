@@ -7,10 +7,9 @@ use std::time::Duration;
 
 use overlay_ingest::PartitionId;
 
-use super::{Error, Look, ScanJobs, ZoneOutcome, column_bytes, packed};
+use super::{Error, ScanJobs, ZoneLook, ZoneOutcome, column_bytes, packed};
 use crate::engine::message::{How, ZoneAnswer};
 use crate::engine::predicate::Matches;
-use crate::engine::store::HeldPartition;
 use crate::engine::zone_rows::ZoneRows;
 
 /// The zones of one job so far.
@@ -29,29 +28,26 @@ struct Span {
 }
 
 impl ScanJobs {
-    /// Looks at these zones; what they give goes out together.
-    pub(super) fn scan_together(
-        &self,
-        asked: PartitionId,
-        held: &HeldPartition,
-        zones: &[(u32, Look)],
-    ) -> Vec<ZoneOutcome> {
+    /// Looks at these zones of one partition; what they give goes out together.
+    pub(super) fn scan_together(&self, looks: &[ZoneLook]) -> Vec<ZoneOutcome> {
+        let Some(asked) = looks.first().map(|look| look.asked) else { return Vec::new() };
         let mut together = self.together(asked);
-        for (zone, look) in zones {
+        for look in looks {
+            let zone = look.zone;
             if self.stop.reason().is_some() {
                 together.outcomes.push(ZoneOutcome::Skipped(asked));
                 continue;
             }
             let start = (self.clock)();
-            let matches = match self.matches(held, *zone, look) {
+            let matches = match self.matches(look) {
                 Ok(matches) => matches,
                 Err(error) => {
                     together.outcomes.push(ZoneOutcome::Failed(asked, format!("zone {zone}: {error}")));
                     continue;
                 }
             };
-            let entry = &held.zones[*zone as usize];
-            let mut answer = self.answer(asked, entry, held.zones.len(), How::Scanned);
+            let entry = look.entry();
+            let mut answer = self.answer(asked, entry, look.held.zones.len(), How::Scanned);
             answer.bytes_scanned = column_bytes(&entry.rows, self.filter.columns());
             answer.cpu = (self.clock)().saturating_sub(start);
             together.add(answer, &entry.rows, matches);

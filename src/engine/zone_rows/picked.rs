@@ -7,8 +7,10 @@ use arrow::buffer::BooleanBuffer;
 use arrow::compute::take;
 use arrow::error::ArrowError;
 
+use super::super::coded::Coded;
 use super::super::plain::plain_column;
 use super::{Column, ZoneRows};
+use crate::delivery::encoding::packed::Placed;
 
 /// The rows of a zone that leave it, and what several columns need to know of them.
 pub(super) struct Picked<'a> {
@@ -60,6 +62,16 @@ impl<'a> Picked<'a> {
         }
     }
 
+    /// The rows of a column in codes, as they are.
+    pub fn placed(&self, coded: &Coded) -> Placed {
+        let zone = self.zone;
+        let places = match self.mask {
+            Some(mask) => coded.codes_at(self.places(mask).values()),
+            None => coded.codes(zone.start..zone.start + zone.rows),
+        };
+        Placed { table: coded.table(), places }
+    }
+
     fn places(&self, mask: &BooleanBuffer) -> &UInt32Array {
         self.places.get_or_init(|| {
             let mut places = Vec::with_capacity(self.count);
@@ -70,20 +82,29 @@ impl<'a> Picked<'a> {
 
     /// The runs of which some row leaves, and how many.
     pub fn runs_left(&self) -> (Vec<u32>, Vec<u32>) {
+        let runs = self.zone.runs();
+        let Some(mask) = self.mask else {
+            return (
+                runs.map(|run| run as u32).collect(),
+                self.zone.rows_of_runs().map(|rows| rows.len() as u32).collect(),
+            );
+        };
         let (mut left, mut counts) = (Vec::new(), Vec::new());
-        let mut places = self.mask.map(|mask| self.places(mask).values().iter().peekable());
-        for (run, rows) in (self.zone.runs().start as u32..).zip(self.zone.rows_of_runs()) {
-            let count = match &mut places {
-                None => rows.len() as u32,
-                Some(places) => {
-                    let end = (self.zone.start + rows.end) as u32;
-                    std::iter::from_fn(|| places.next_if(|place| **place < end)).count() as u32
-                }
-            };
-            if count > 0 {
-                left.push(run);
-                counts.push(count);
+        let mut places = self.places(mask).values().as_ref();
+        let ends = &self.zone.kept.run_ends;
+        let mut run = runs.start;
+        while let Some(first) = places.first() {
+            // The next run of which some leaves is the next one, or far away.
+            if ends[run] <= *first {
+                run += 1;
             }
+            if ends[run] <= *first {
+                run += ends[run..].partition_point(|end| *end <= *first);
+            }
+            let count = places.iter().take_while(|place| **place < ends[run]).count();
+            left.push(run as u32);
+            counts.push(count as u32);
+            places = &places[count..];
         }
         (left, counts)
     }

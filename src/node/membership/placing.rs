@@ -6,11 +6,19 @@ use std::time::Duration;
 
 use super::{MANIFEST_FILE, Membership, PLACEMENT_FILE, State};
 use crate::leader::manifest::Manifest;
+use crate::routing::NodeId;
 use crate::routing::placement::{Placement, PlacementInput, ToPlace, place};
 
 /// How long the Leader waits for members that never spoke before it places what is known: long enough for processes
 /// started together, short enough to serve what there is.
 const FIRST_PLACEMENT_GRACE: Duration = Duration::from_secs(5);
+
+/// A manifest, and what it was made of: who lives and said which list, and what is stored of the others.
+pub(super) struct Made {
+    said: Vec<(NodeId, u64, bool)>,
+    changes: u64,
+    manifest: Arc<Manifest>,
+}
 
 impl Membership {
     /// Computes the placement anew; true if it changed.
@@ -57,13 +65,23 @@ impl Membership {
         }
     }
 
-    pub(super) fn manifest_of(&self, state: &State) -> Manifest {
-        Manifest::build(&self.expected, state.announcements.iter(), &state.stored)
+    /// Made anew only when one of the lists that it is made of is another: every query asks for it, and announcements
+    /// come every second to say that nothing changed. A digest stands for the list it is of.
+    pub(super) fn manifest_of(&self, state: &mut State) -> Arc<Manifest> {
+        let said =
+            state.announcements.iter().map(|said| (said.origin.clone(), said.known_digest, said.known.is_some()));
+        let (said, changes) = (said.collect::<Vec<_>>(), state.stored.changes());
+        if let Some(made) = state.made.as_ref().filter(|made| made.said == said && made.changes == changes) {
+            return Arc::clone(&made.manifest);
+        }
+        let manifest = Arc::new(Manifest::build(&self.expected, state.announcements.iter(), &state.stored));
+        state.made = Some(Made { said, changes, manifest: Arc::clone(&manifest) });
+        manifest
     }
 
     /// The Leader's view of all partitions, as of now.
-    pub fn manifest(&self) -> Manifest {
-        self.manifest_of(&self.lock())
+    pub fn manifest(&self) -> Arc<Manifest> {
+        self.manifest_of(&mut self.lock())
     }
 
     pub(super) fn store_manifest(&self, state: &State) {

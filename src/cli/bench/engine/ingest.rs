@@ -68,7 +68,7 @@ pub fn csv_to_memory(days: &Days) -> Result<Measured, CliError> {
     let ms = millis(start);
     let held = store.ids().into_iter().filter_map(|id| store.get(&id));
     let tenths = held.flat_map(|held| held.zones.iter().map(|zone| tenths(&zone.batch())).collect::<Vec<_>>()).sum();
-    Ok(Measured { ms, rows: store.rows(), tenths: Some(tenths), path: None })
+    Ok(Measured { ms, rows: store.rows(), tenths: Some(tenths), ..Measured::default() })
 }
 
 /// All CSV files to the Parquet cache, every file and the folder synced, the manifest committed.
@@ -79,7 +79,7 @@ pub fn csv_to_parquet(days: &Days, cache: &Path) -> Result<Measured, CliError> {
     let outcome = run(&dataset, &options, &progress::Silent).map_err(|error| data_error(&error))?;
     let ms = millis(start);
     let rows = outcome.manifest.partitions.iter().map(|entry| entry.rows).sum();
-    Ok(Measured { ms, rows, tenths: None, path: Some(cache.to_owned()) })
+    Ok(Measured { ms, rows, path: Some(cache.to_owned()), ..Measured::default() })
 }
 
 /// Milliseconds since then.

@@ -2,7 +2,8 @@
 //! that users have, over TCP.
 //!
 //! The client is connected and the nodes have answered queries with other bounds before: what is measured is asking
-//! and receiving, to the footer, which says that the answer is whole.
+//! and receiving, to the footer, which says that the answer is whole. The rows are then what users of the client get: every
+//! column, each row with its value, texts as dictionaries.
 
 use std::time::{Duration, Instant};
 
@@ -25,6 +26,7 @@ use crate::engine::filter::RangeFilter;
 use crate::engine::session::Ask;
 use crate::leader::answer::QuerySpec;
 use crate::node::local::LocalOverlay;
+use crate::node::os;
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -50,15 +52,8 @@ impl Remote {
         for other in others(range) {
             self.ask(Ask::Range(other))?;
         }
-        let start = Instant::now();
-        let batches = self.ask(Ask::Range(range.clone()))?;
-        let ms = millis(start);
-        Ok(Measured {
-            ms,
-            rows: batches.iter().map(|batch| batch.num_rows() as u64).sum(),
-            tenths: Some(batches.iter().map(tenths).sum()),
-            path: None,
-        })
+        let (measured, batches) = self.measure(Ask::Range(range.clone()))?;
+        Ok(Measured { tenths: Some(batches.iter().map(tenths).sum()), ..measured })
     }
 
     /// One row by site, parameter and hour.
@@ -73,11 +68,28 @@ impl Remote {
         for hour in ["2020-09-01T05:00:00", "2020-09-02T06:00:00", "2020-08-16T07:00:00"] {
             self.ask(at(hour))?;
         }
+        Ok(self.measure(at(&point.utc))?.0)
+    }
+
+    /// What asking took, in time and on the cores, and what came.
+    fn measure(&self, ask: Ask) -> Result<(Measured, Vec<RecordBatch>), CliError> {
+        let cpu = || (self.nodes.threads_cpu_time(), os::threads_cpu_time(std::process::id()));
+        let (nodes_before, client_before) = cpu();
         let start = Instant::now();
-        let batches = self.ask(at(&point.utc))?;
+        let batches = self.ask(ask)?;
         let ms = millis(start);
-        let rows = batches.iter().map(|batch| batch.num_rows() as u64).sum();
-        Ok(Measured { ms, rows, ..Measured::default() })
+        let (nodes_after, client_after) = cpu();
+        let took = |before: Option<Duration>, after: Option<Duration>| {
+            Some((after?.saturating_sub(before?)).as_secs_f64() * 1e3)
+        };
+        let measured = Measured {
+            ms,
+            rows: batches.iter().map(|batch| batch.num_rows() as u64).sum(),
+            nodes_cpu_ms: took(nodes_before, nodes_after),
+            client_cpu_ms: took(client_before, client_after),
+            ..Measured::default()
+        };
+        Ok((measured, batches))
     }
 
     /// Ends the nodes.

@@ -35,6 +35,12 @@ pub struct Measured {
     /// The folder of the Parquet files that were written.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<PathBuf>,
+    /// Milliseconds of a core that all nodes together took meanwhile, where they take part and the system tells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nodes_cpu_ms: Option<f64>,
+    /// The same of the client.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_cpu_ms: Option<f64>,
 }
 
 /// What was measured so far.
@@ -66,9 +72,16 @@ impl Report {
         }
         let range = &arguments.range;
         println!("{} from {} to {}, each workload once", range.parameter, range.min, range.max);
-        let mut table = TextTable::new(&["workload", ">ms", ">rows"]);
+        let mut table = TextTable::new(&["workload", ">ms", ">rows", ">cpu ms of nodes", ">of the client"]);
+        let shown = |ms: Option<f64>| ms.map_or_else(String::new, |ms| format!("{ms:.3}"));
         for (name, measured) in &self.workloads {
-            table.row(vec![(*name).to_owned(), format!("{:.3}", measured.ms), grouped(measured.rows)]);
+            table.row(vec![
+                (*name).to_owned(),
+                format!("{:.3}", measured.ms),
+                grouped(measured.rows),
+                shown(measured.nodes_cpu_ms),
+                shown(measured.client_cpu_ms),
+            ]);
         }
         for (place, measured) in self.warm_sql.iter().enumerate() {
             let name = format!("warm_sql {}", place + 1);

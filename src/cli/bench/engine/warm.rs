@@ -73,7 +73,7 @@ impl Loaded {
             ms,
             rows: batches.iter().map(|batch| batch.num_rows() as u64).sum(),
             tenths: Some(batches.iter().map(tenths).sum()),
-            path: None,
+            ..Measured::default()
         })
     }
 

@@ -4,13 +4,15 @@
 //! block's after the other's, are the rows of the message's chunks. So a block that came from another node goes on as it
 //! is, also where a chunk ends within it: its rows are cut apart by the one who reads them.
 
+use std::ops::Range;
+
 use arrow::array::RecordBatch;
-use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use bytes::Bytes;
 
-use super::read::{self, Input};
+use super::join::{self, Part};
+use super::read::{Block, Input};
 use super::{BLOCK_ROWS_MAX, NAME, Packed, RowsByRun, unreadable, write};
 use crate::delivery::encoding::{
     ChunkMeta, DecodeError, EncodeError, Encoding, check_counts, compact, packing, without_panic,
@@ -32,13 +34,9 @@ impl Encoding for PackedEncoding {
     }
 
     fn decode(&self, bytes: &[u8], metas: &[ChunkMeta], schema: &SchemaRef) -> Result<Vec<RecordBatch>, DecodeError> {
-        let parts = without_panic(NAME, bytes, || Ok(read_parts(bytes, schema)))?;
-        let parts = parts.map_err(|reason| unreadable(bytes, reason))?;
-        let mut rest = Rest { parts, at: 0 };
-        let chunks = metas.iter().map(|meta| rest.chunk(meta.rows, schema));
-        let chunks = chunks.collect::<Result<Vec<_>, ArrowError>>();
-        let chunks = chunks.map_err(|error| unreadable(bytes, error.to_string()))?;
-        let (left, announced) = (rest.rows(), metas.iter().map(|meta| meta.rows).sum::<u64>());
+        let read = without_panic(NAME, bytes, || Ok(read_chunks(bytes, metas, schema)))?;
+        let (chunks, left) = read.map_err(|reason| unreadable(bytes, reason))?;
+        let announced = metas.iter().map(|meta| meta.rows).sum::<u64>();
         if left > 0 {
             return Err(DecodeError::OtherCount {
                 what: "rows of the message",
@@ -142,54 +140,59 @@ fn put(left_out: usize, rows: usize, block: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(block);
 }
 
-fn read_parts(bytes: &[u8], schema: &SchemaRef) -> Result<Vec<RecordBatch>, String> {
+/// A batch for each of `metas`, and how many rows were left over.
+fn read_chunks(bytes: &[u8], metas: &[ChunkMeta], schema: &SchemaRef) -> Result<(Vec<RecordBatch>, u64), String> {
+    let parts = read_parts(bytes, schema)?;
+    let mut rest = Rest { parts: &parts, at: 0 };
+    let chunks = metas.iter().map(|meta| join::batch(&rest.chunk(meta.rows), schema));
+    let chunks = chunks.collect::<Result<Vec<_>, String>>()?;
+    Ok((chunks, rest.rows()))
+}
+
+/// Blocks, and which of their rows are meant.
+fn read_parts<'a>(bytes: &'a [u8], schema: &'a SchemaRef) -> Result<Vec<(Block<'a>, Range<usize>)>, String> {
     let mut input = Input::new(bytes);
     let mut parts = Vec::new();
     while !input.is_empty() {
         let (left_out, rows, length) = (input.count()?, input.count()?, input.count()?);
-        let block = read::rows(input.bytes(length)?, schema)?;
-        if left_out.checked_add(rows).is_none_or(|end| end > block.num_rows()) {
-            return Err(format!("rows {left_out} and {rows} more of {}", block.num_rows()));
+        let block = Block::find(input.bytes(length)?, schema)?;
+        match left_out.checked_add(rows).filter(|end| *end <= block.rows()) {
+            Some(end) => parts.push((block, left_out..end)),
+            None => return Err(format!("rows {left_out} and {rows} more of {}", block.rows())),
         }
-        parts.push(block.slice(left_out, rows));
     }
     Ok(parts)
 }
 
 /// The rows of a message that were not handed out yet.
-struct Rest {
-    parts: Vec<RecordBatch>,
+struct Rest<'a> {
+    parts: &'a [(Block<'a>, Range<usize>)],
     /// Rows of the first part that were.
     at: usize,
 }
 
-impl Rest {
+impl<'a> Rest<'a> {
     fn rows(&self) -> u64 {
-        self.parts.iter().map(|part| part.num_rows() as u64).sum::<u64>() - self.at as u64
+        self.parts.iter().map(|(_, rows)| rows.len() as u64).sum::<u64>() - self.at as u64
     }
 
-    /// The next rows as one batch; fewer if there are no more.
-    fn chunk(&mut self, rows: u64, schema: &SchemaRef) -> Result<RecordBatch, ArrowError> {
+    /// The next rows; fewer if there are no more.
+    fn chunk(&mut self, rows: u64) -> Vec<Part<'a>> {
         let mut wanted = usize::try_from(rows).unwrap_or(usize::MAX);
         let mut pieces = Vec::new();
-        let mut used = 0;
-        for part in &self.parts {
-            let taken = wanted.min(part.num_rows() - self.at);
+        while let [(block, rows), after @ ..] = self.parts {
+            let taken = wanted.min(rows.len() - self.at);
             if taken > 0 {
-                pieces.push(part.slice(self.at, taken));
+                let start = rows.start + self.at;
+                pieces.push(block.part(start..start + taken));
                 wanted -= taken;
                 self.at += taken;
             }
-            if self.at < part.num_rows() {
+            if self.at < rows.len() {
                 break;
             }
-            (self.at, used) = (0, used + 1);
+            (self.parts, self.at) = (after, 0);
         }
-        self.parts.drain(..used);
-        match pieces.as_slice() {
-            [piece] => Ok(piece.clone()),
-            // Texts of several blocks may stand twice in a dictionary then: to find that out costs more than it saves.
-            _ => concat_batches(schema, &pieces),
-        }
+        pieces
     }
 }

@@ -6,12 +6,13 @@
 //! of 67, which matters where it crosses three links, and the bytes can be passed on unread. What the format has no
 //! narrow form for travels as Arrow IPC inside the block, so every type can be packed.
 //!
-//! [`write`] makes blocks, [`read`] proves them and gives the rows back, [`numbers`] is the form of a column of numbers,
-//! [`message`] the encoding of chunks.
+//! [`write`] makes blocks, [`read`] finds their columns and proves them, [`join`] gives the rows back, [`numbers`] is the
+//! form of a column of numbers, [`message`] the encoding of chunks.
 //!
 //! Invariant: rows come out equal to those that went in, to the last bit, in the schema's types. A block that
 //! [`Packed::open`] took holds as many rows as it says, and reading it cannot fail for its bytes.
 
+mod join;
 mod message;
 mod numbers;
 mod read;
@@ -21,8 +22,10 @@ mod write;
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch};
+use arrow::array::{Array, ArrayRef, RecordBatch, UInt32Array, new_null_array};
+use arrow::compute::take;
 use arrow::datatypes::{Schema, SchemaRef};
+use arrow::error::ArrowError;
 use bytes::Bytes;
 use xxhash_rust::xxh3::Xxh3;
 
@@ -54,6 +57,32 @@ pub enum Column {
     ByRow(ArrayRef),
     /// A value for each run.
     ByRun(ArrayRef),
+    /// Numbers of a table, named by their places.
+    ByPlace(Placed),
+}
+
+/// Numbers that were found in a table and not looked up yet: most of them never need to be.
+pub struct Placed {
+    /// In ascending order; those that no row has may be among them.
+    pub table: ArrayRef,
+    /// For each row a place in the table; its length stands for no value.
+    pub places: Vec<u16>,
+}
+
+impl Placed {
+    /// The numbers themselves.
+    ///
+    /// # Errors
+    /// A place further past the end of the table.
+    pub fn look_up(&self) -> Result<ArrayRef, ArrowError> {
+        let none = self.table.len();
+        if none == 0 {
+            // Arrow takes nothing from an empty array, not even nulls.
+            return Ok(new_null_array(self.table.data_type(), self.places.len()));
+        }
+        let places = self.places.iter().map(|place| Some(u32::from(*place)).filter(|place| *place as usize != none));
+        take(&self.table, &places.collect::<UInt32Array>(), None)
+    }
 }
 
 impl RowsByRun {
@@ -110,7 +139,7 @@ impl Packed {
 
     /// The rows.
     pub fn to_batch(&self) -> Result<RecordBatch, DecodeError> {
-        read::rows(&self.bytes, &self.schema).map_err(|reason| unreadable(&self.bytes, reason))
+        join::rows(&self.bytes, &self.schema).map_err(|reason| unreadable(&self.bytes, reason))
     }
 }
 

@@ -4,6 +4,8 @@
 //! With width 0 all are the least. Readers compute modulo the size of the type that they want, so no bytes make them
 //! fail; that numbers fit their type is the writer's business.
 
+use std::ops::Range;
+
 use super::read::Input;
 
 /// A whole number of a column.
@@ -69,6 +71,22 @@ fn write_all<T: Integer>(values: &[T], out: &mut Vec<u8>) {
     }
 }
 
+/// Writes numbers of a table that is in ascending order, by their places in it; a place past its end has no number, and
+/// comes back as the least. Least, greatest and step are those of the table, which is shorter than the places are many.
+pub(super) fn write_placed(table: &[i64], places: impl ExactSizeIterator<Item = usize>, out: &mut Vec<u8>) {
+    let (least, most) = (table.first().copied().unwrap_or(0), table.last().copied().unwrap_or(0));
+    let spread = most.wrapping_sub(least) as u64;
+    let mut steps: Vec<u64> = table.iter().map(|number| number.wrapping_sub(least) as u64).collect();
+    let by_hour = spread >= HOUR && steps.iter().all(|above| above % HOUR == 0);
+    let step = if by_hour { HOUR } else { 1 };
+    if by_hour {
+        steps.iter_mut().for_each(|above| *above /= HOUR);
+    }
+    out.extend_from_slice(&least.to_le_bytes());
+    out.extend_from_slice(&(step as i64).to_le_bytes());
+    write_steps(places.map(|place| steps.get(place).copied().unwrap_or(0)), spread / step, out);
+}
+
 fn write_steps(steps: impl ExactSizeIterator<Item = u64>, most: u64, out: &mut Vec<u8>) {
     match most {
         0 => out.push(0),
@@ -122,22 +140,44 @@ impl<'a> Numbers<'a> {
         Ok(Numbers { least, step, width, steps, count })
     }
 
-    /// The numbers, through a function that the compiler can make one loop with reading them.
-    pub fn map<T: Integer, U: Clone>(&self, made: impl Fn(T) -> U) -> Vec<U> {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Some of them.
+    ///
+    /// # Panics
+    /// If there are not so many.
+    pub fn part(&self, places: Range<usize>) -> Numbers<'a> {
+        assert!(places.end <= self.count, "numbers {places:?} of {}", self.count);
+        let width = usize::from(self.width);
+        Numbers { steps: &self.steps[places.start * width..places.end * width], count: places.len(), ..*self }
+    }
+
+    /// The same, each by so much greater.
+    pub fn raised(&self, by: i64) -> Numbers<'a> {
+        Numbers { least: self.least.wrapping_add(by), ..*self }
+    }
+
+    /// Appends the numbers, through a function that the compiler can make one loop with reading them.
+    pub fn append<T: Integer, U: Clone>(&self, made: impl Fn(T) -> U, out: &mut Vec<U>) {
         let (least, step) = (T::narrowed(self.least), T::narrowed(self.step));
         let number = |steps: i64| made(T::stepped(least, step, T::narrowed(steps)));
         match self.width {
-            0 => vec![made(least); self.count],
-            1 => self.steps.iter().map(|steps| number(i64::from(*steps))).collect(),
-            2 => parts(self.steps).map(|steps| number(i64::from(u16::from_le_bytes(steps)))).collect(),
-            4 => parts(self.steps).map(|steps| number(i64::from(u32::from_le_bytes(steps)))).collect(),
-            _ => parts(self.steps).map(|steps| number(i64::from_le_bytes(steps))).collect(),
+            0 => out.extend(std::iter::repeat_n(made(least), self.count)),
+            1 => out.extend(self.steps.iter().map(|steps| number(i64::from(*steps)))),
+            2 => out.extend(parts(self.steps).map(|steps| number(i64::from(u16::from_le_bytes(steps))))),
+            4 => out.extend(parts(self.steps).map(|steps| number(i64::from(u32::from_le_bytes(steps))))),
+            _ => out.extend(parts(self.steps).map(|steps| number(i64::from_le_bytes(steps)))),
         }
     }
 
     /// The numbers.
     pub fn to_vec<T: Integer>(self) -> Vec<T> {
-        self.map(|number: T| number)
+        let mut numbers = Vec::with_capacity(self.count);
+        self.append(|number: T| number, &mut numbers);
+        numbers
     }
 }
 

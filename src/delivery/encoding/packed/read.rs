@@ -1,22 +1,14 @@
-//! Proves a block and gives its rows back. Layout: see [`super::write`].
+//! Finds the columns of a block, and proves them. Layout: see [`super::write`]; what makes rows of them is [`super::join`].
 //!
 //! Proving and reading walk the block the same way; proving only looks at what could make reading fail or lie: lengths,
 //! counts, texts that are no UTF-8, places of texts that are not there.
 
 use std::sync::Arc;
 
-use arrow::array::{
-    Array, ArrayRef, ArrowPrimitiveType, DictionaryArray, Float64Array, PrimitiveArray, RecordBatch,
-    RecordBatchOptions, StringArray,
-};
-use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
-use arrow::compute::take;
-use arrow::datatypes::{
-    ArrowDictionaryKeyType, DataType, Field, Int8Type, Int16Type, Int32Type, Int64Type, SchemaRef, TimeUnit,
-    TimestampSecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
-};
+use arrow::array::{Array, ArrayRef};
+use arrow::datatypes::{DataType, Field, SchemaRef, TimeUnit};
 
-use super::numbers::{Integer, Numbers};
+use super::numbers::Numbers;
 use super::{BLOCK_ROWS_MAX, BY_RUN, Form, HAS_NULLS, MAGIC, columns_digest};
 use crate::delivery::encoding::arrow_ipc::read_stream;
 
@@ -50,29 +42,47 @@ impl<'a> Input<'a> {
 }
 
 /// What a block says before its columns.
-struct Head {
-    rows: usize,
+pub(super) struct Head {
+    pub rows: usize,
     /// Rows of each run.
-    runs: Vec<u32>,
+    pub runs: Vec<u32>,
 }
 
 /// A column that was found, not read.
-struct Found<'a> {
+pub(super) struct Found<'a> {
     data_type: &'a DataType,
     nullable: bool,
-    by_run: bool,
+    pub by_run: bool,
     /// Rows, or runs.
     count: usize,
-    nulls: Option<&'a [u8]>,
-    body: Body<'a>,
+    pub nulls: Option<&'a [u8]>,
+    pub body: Body<'a>,
 }
 
-enum Body<'a> {
+pub(super) enum Body<'a> {
     Ipc(&'a [u8]),
     Integers(Numbers<'a>),
     Floats(&'a [u8]),
     Decimals(f64, Numbers<'a>),
     Texts { lengths: Numbers<'a>, bytes: &'a [u8], keys: Numbers<'a> },
+}
+
+/// A block whose columns were found, not read.
+pub(super) struct Block<'a> {
+    pub head: Head,
+    pub columns: Vec<Found<'a>>,
+}
+
+impl<'a> Block<'a> {
+    pub fn find(bytes: &'a [u8], schema: &'a SchemaRef) -> Result<Block<'a>, String> {
+        let (head, columns) = find(bytes, schema)?;
+        Ok(Block { head, columns })
+    }
+
+    /// How many rows it has.
+    pub fn rows(&self) -> usize {
+        self.head.rows
+    }
 }
 
 /// Looks at the whole block; gives its rows.
@@ -82,14 +92,6 @@ pub(super) fn prove(bytes: &[u8], schema: &SchemaRef) -> Result<usize, String> {
         column.prove()?;
     }
     Ok(head.rows)
-}
-
-/// The rows of a block.
-pub(super) fn rows(bytes: &[u8], schema: &SchemaRef) -> Result<RecordBatch, String> {
-    let (head, columns) = find(bytes, schema)?;
-    let columns = columns.iter().map(|column| column.read(&head)).collect::<Result<Vec<_>, _>>()?;
-    let options = RecordBatchOptions::new().with_row_count(Some(head.rows));
-    RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options).map_err(|error| error.to_string())
 }
 
 fn find<'a>(bytes: &'a [u8], schema: &'a SchemaRef) -> Result<(Head, Vec<Found<'a>>), String> {
@@ -162,7 +164,7 @@ impl<'a> Found<'a> {
     }
 
     /// How many texts the keys of its type can tell apart.
-    fn texts_max(&self) -> u64 {
+    pub fn texts_max(&self) -> u64 {
         match self.data_type {
             DataType::Dictionary(key, _) => match key.as_ref() {
                 DataType::Int8 => i8::MAX as u64 + 1,
@@ -214,68 +216,7 @@ impl<'a> Found<'a> {
         }
     }
 
-    fn read(&self, head: &Head) -> Result<ArrayRef, String> {
-        let runs = self.by_run.then_some(head.runs.as_slice());
-        let nulls = self.nulls.map(|bits| {
-            let bits = BooleanBuffer::new(Buffer::from(bits), 0, self.count);
-            NullBuffer::new(match runs {
-                None => bits,
-                Some(runs) => {
-                    bits.iter().zip(runs).flat_map(|(bit, rows)| std::iter::repeat_n(bit, *rows as usize)).collect()
-                }
-            })
-        });
-        let rows = head.rows;
-        Ok(match (&self.body, self.data_type) {
-            (Body::Integers(numbers), DataType::Int8) => Arc::new(integers::<Int8Type>(numbers, runs, rows, nulls)?),
-            (Body::Integers(numbers), DataType::Int16) => Arc::new(integers::<Int16Type>(numbers, runs, rows, nulls)?),
-            (Body::Integers(numbers), DataType::Int32) => Arc::new(integers::<Int32Type>(numbers, runs, rows, nulls)?),
-            (Body::Integers(numbers), DataType::Int64) => Arc::new(integers::<Int64Type>(numbers, runs, rows, nulls)?),
-            (Body::Integers(numbers), DataType::Timestamp(TimeUnit::Second, zone)) => {
-                let values = ScalarBuffer::from(spread(numbers.to_vec(), runs, rows));
-                let times = PrimitiveArray::<TimestampSecondType>::try_new(values, nulls);
-                Arc::new(times.map_err(|error| error.to_string())?.with_timezone_opt(zone.clone()))
-            }
-            (Body::Floats(bytes), _) => {
-                let values = bytes.as_chunks::<8>().0.iter().map(|bits| f64::from_le_bytes(*bits)).collect();
-                float_array(spread(values, runs, rows), nulls)?
-            }
-            (Body::Decimals(scale, numbers), _) => {
-                let values = numbers.map(|number: i32| f64::from(number) / scale);
-                float_array(spread(values, runs, rows), nulls)?
-            }
-            (Body::Texts { lengths, bytes, keys }, DataType::Dictionary(key, _)) => {
-                let lengths = lengths.to_vec::<u32>().into_iter().map(|length| length as usize);
-                let texts = StringArray::try_new(OffsetBuffer::from_lengths(lengths), Buffer::from(*bytes), None);
-                let texts = texts.map_err(|error| error.to_string())?;
-                match key.as_ref() {
-                    DataType::Int8 => dictionary::<Int8Type>(keys, texts, runs, rows, nulls)?,
-                    DataType::Int16 => dictionary::<Int16Type>(keys, texts, runs, rows, nulls)?,
-                    DataType::Int32 => dictionary::<Int32Type>(keys, texts, runs, rows, nulls)?,
-                    DataType::Int64 => dictionary::<Int64Type>(keys, texts, runs, rows, nulls)?,
-                    DataType::UInt8 => dictionary::<UInt8Type>(keys, texts, runs, rows, nulls)?,
-                    DataType::UInt16 => dictionary::<UInt16Type>(keys, texts, runs, rows, nulls)?,
-                    DataType::UInt32 => dictionary::<UInt32Type>(keys, texts, runs, rows, nulls)?,
-                    DataType::UInt64 => dictionary::<UInt64Type>(keys, texts, runs, rows, nulls)?,
-                    other => return Err(format!("a dictionary with keys of {other}")),
-                }
-            }
-            (Body::Ipc(stream), _) => {
-                let values = self.read_ipc(stream)?;
-                match runs {
-                    None => values,
-                    Some(runs) => {
-                        let places = spread((0..runs.len() as u32).collect(), Some(runs), rows);
-                        take(&values, &PrimitiveArray::<UInt32Type>::from(places), None)
-                            .map_err(|error| error.to_string())?
-                    }
-                }
-            }
-            (_, data_type) => return Err(format!("{data_type} in a form that is not its own")),
-        })
-    }
-
-    fn read_ipc(&self, stream: &[u8]) -> Result<ArrayRef, String> {
+    pub fn read_ipc(&self, stream: &[u8]) -> Result<ArrayRef, String> {
         let (_, batches) = read_stream(stream).map_err(|error| error.to_string())?;
         match batches.as_slice() {
             [batch] if batch.num_columns() == 1 && batch.num_rows() == self.count => {
@@ -288,46 +229,4 @@ impl<'a> Found<'a> {
             _ => Err("a column in Arrow IPC with other rows".to_owned()),
         }
     }
-}
-
-/// A value for each row, where they come by run.
-fn spread<T: Clone>(values: Vec<T>, runs: Option<&[u32]>, rows: usize) -> Vec<T> {
-    let Some(runs) = runs else { return values };
-    let mut spread = Vec::with_capacity(rows);
-    for (value, count) in values.into_iter().zip(runs) {
-        spread.resize(spread.len() + *count as usize, value);
-    }
-    spread
-}
-
-fn integers<T: ArrowPrimitiveType>(
-    numbers: &Numbers<'_>,
-    runs: Option<&[u32]>,
-    rows: usize,
-    nulls: Option<NullBuffer>,
-) -> Result<PrimitiveArray<T>, String>
-where
-    T::Native: Integer,
-{
-    let values: Vec<T::Native> = spread(numbers.to_vec(), runs, rows);
-    PrimitiveArray::try_new(ScalarBuffer::from(values), nulls).map_err(|error| error.to_string())
-}
-
-fn float_array(values: Vec<f64>, nulls: Option<NullBuffer>) -> Result<ArrayRef, String> {
-    Ok(Arc::new(Float64Array::try_new(values.into(), nulls).map_err(|error| error.to_string())?))
-}
-
-fn dictionary<K: ArrowDictionaryKeyType>(
-    keys: &Numbers<'_>,
-    texts: StringArray,
-    runs: Option<&[u32]>,
-    rows: usize,
-    nulls: Option<NullBuffer>,
-) -> Result<ArrayRef, String>
-where
-    K::Native: Integer,
-{
-    let keys: PrimitiveArray<K> = integers(keys, runs, rows, nulls)?;
-    // Looks at every key again: cheap beside what a key past the end would do.
-    Ok(Arc::new(DictionaryArray::try_new(keys, Arc::new(texts)).map_err(|error| error.to_string())?))
 }

@@ -194,6 +194,107 @@ fn columns_by_run_come_back_row_by_row() {
     }
 }
 
+/// The same numbers by their places in a table and one by one: the same rows, and where some row has the ends of the
+/// table the same bytes.
+#[test]
+fn numbers_of_a_table_come_back_as_if_looked_up() {
+    let decimals: ArrayRef = Arc::new(floats((0..300).map(|tenth| f64::from(tenth - 20) / 10.0)));
+    let tables: Vec<ArrayRef> = vec![
+        Arc::clone(&decimals),
+        Arc::new(floats((0..200).map(|place| f64::from(place) / 1e6 + 40.0))),
+        // What has no decimal form is looked up.
+        Arc::new(floats([-0.5, -0.0, 0.1, 1.0 / 3.0, 7.0, f64::INFINITY, f64::NAN])),
+        Arc::new(
+            TimestampSecondArray::from_iter_values((0..24).map(|hour| 1_597_017_600 + 3600 * hour))
+                .with_timezone("UTC"),
+        ),
+        Arc::new(Int64Array::from(vec![i64::MIN, -1, 0, 1, i64::MAX])),
+        Arc::new(Int16Array::from_iter_values((-3..250).map(|aqi| aqi * 2))),
+        decimals.slice(7, 1),
+        decimals.slice(0, 0),
+    ];
+    for (at, table) in tables.iter().enumerate() {
+        for seed in 0..40 {
+            let mut random = Rng::with_seed(seed);
+            let nulls = usize::from(table.is_empty() || random.bool());
+            let from = random.usize(0..=table.len() / 2);
+            let places: Vec<u16> =
+                (0..random.usize(0..90)).map(|_| random.usize(from..table.len().max(from) + nulls) as u16).collect();
+            let placed = Placed { table: Arc::clone(table), places };
+            let looked_up = batch(vec![placed.look_up().expect("places of the table")]);
+            let (schema, rows) = (looked_up.schema(), looked_up.num_rows());
+            let placed = RowsByRun { schema, rows, runs: Vec::new(), columns: vec![Column::ByPlace(placed)] };
+            let bytes = placed.pack().expect("packs");
+            assert_eq!(block(&placed).to_batch().expect("readable"), looked_up, "table {at} seed {seed}");
+            let as_rows = RowsByRun::of_batch(&looked_up).pack().expect("packs");
+            assert!(bytes.len() <= as_rows.len(), "table {at} seed {seed}: {} and {}", bytes.len(), as_rows.len());
+        }
+    }
+}
+
+/// Any parts of any blocks as one batch, whatever forms their columns have.
+#[test]
+fn parts_of_several_blocks_are_one_batch() {
+    for seed in 0..200 {
+        let mut random = Rng::with_seed(seed);
+        let names = |seed: usize| ["a", "é", "", "ccc", "dd"].map(|name| format!("{name}{}", seed % 3));
+        let made = |random: &mut Rng, seed: usize| {
+            let runs: Vec<u32> = (0..random.usize(1..8)).map(|_| random.u32(1..9)).collect();
+            let rows = runs.iter().sum::<u32>() as usize;
+            let keys = |random: &mut Rng, count: usize| {
+                (0..count).map(|_| (random.u8(0..5) > 0).then(|| random.usize(0..5))).collect::<Vec<_>>()
+            };
+            let texts = names(seed);
+            let texts = texts.each_ref().map(String::as_str);
+            let scale = [10.0, 1e6, 3.0][random.usize(..3)];
+            let columns: Vec<Column> = vec![
+                Column::ByRow(Arc::new(Int16Array::from_iter(
+                    (0..rows).map(|row| (row % 4 > 0).then_some(row as i16)),
+                ))),
+                Column::ByRow(Arc::new(floats((0..rows).map(|row| row as f64 / scale)))),
+                Column::ByRun(Arc::new(floats((0..runs.len()).map(|run| run as f64 / scale)))),
+                Column::ByRow(Arc::new(dictionary::<Int32Type>(&texts, &keys(random, rows)))),
+                Column::ByRun(Arc::new(dictionary::<Int32Type>(&texts, &keys(random, runs.len())))),
+                // Together they may have more texts than keys of 8 bits tell apart.
+                Column::ByRun(Arc::new(dictionary::<Int8Type>(&texts, &keys(random, runs.len())))),
+                Column::ByRun(Arc::new(BooleanArray::from_iter(
+                    keys(random, runs.len()).iter().map(|n| n.map(|n| n > 2)),
+                ))),
+                Column::ByRow(Arc::new(BooleanArray::from_iter(keys(random, rows).iter().map(|n| n.map(|n| n > 2))))),
+                Column::ByRun(Arc::new(Int8Array::from_iter(
+                    keys(random, runs.len()).iter().map(|n| n.map(|n| n as i8)),
+                ))),
+            ];
+            let field = |(place, column): (usize, &Column)| {
+                let (Column::ByRow(values) | Column::ByRun(values)) = column else { unreachable!("made above") };
+                Field::new(format!("c{place}"), values.data_type().clone(), true)
+            };
+            let schema = Arc::new(Schema::new(columns.iter().enumerate().map(field).collect::<Vec<_>>()));
+            block(&RowsByRun { schema, rows, runs, columns })
+        };
+        let blocks: Vec<Packed> = (0..random.usize(1..40)).map(|seed| made(&mut random, seed)).collect();
+        let schema = Arc::clone(blocks[0].schema());
+        let found: Vec<read::Block<'_>> =
+            blocks.iter().map(|block| read::Block::find(block.bytes(), &schema).expect("a block")).collect();
+        let (mut parts, mut expected) = (Vec::new(), Vec::new());
+        for (found, block) in found.iter().zip(&blocks) {
+            let start = if random.bool() { 0 } else { random.usize(0..=block.rows()) };
+            let end = if random.bool() { block.rows() } else { random.usize(start..=block.rows()) };
+            parts.push(found.part(start..end));
+            expected.push(block.to_batch().expect("readable").slice(start, end - start));
+        }
+        let joined = join::batch(&parts, &schema).expect("one batch");
+        let spelled_column = |column: &ArrayRef| match column.as_any_dictionary_opt() {
+            Some(_) => arrow::compute::cast(column, &arrow::datatypes::DataType::Utf8).expect("texts"),
+            None => Arc::clone(column),
+        };
+        let spelled = |rows: &RecordBatch| batch(rows.columns().iter().map(spelled_column).collect());
+        let expected: Vec<RecordBatch> = expected.iter().map(spelled).collect();
+        let expected = arrow::compute::concat_batches(&expected[0].schema(), &expected).expect("one schema");
+        assert_eq!(spelled(&joined), expected, "seed {seed}");
+    }
+}
+
 #[test]
 fn rows_without_columns_keep_their_number() {
     let schema = Arc::new(Schema::empty());

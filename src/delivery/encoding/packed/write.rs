@@ -8,6 +8,7 @@ use arrow::array::{
     Array, ArrayRef, ArrowPrimitiveType, AsArray, DictionaryArray, PrimitiveArray, RecordBatch, StringArray,
     downcast_dictionary_array,
 };
+use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::{
     ArrowDictionaryKeyType, ArrowNativeType, DataType, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, Schema,
     TimeUnit, TimestampSecondType,
@@ -16,7 +17,7 @@ use arrow::error::ArrowError;
 use std::sync::Arc;
 
 use super::numbers::{self, Integer};
-use super::{BLOCK_ROWS_MAX, BY_RUN, Column, Form, HAS_NULLS, MAGIC, RowsByRun, columns_digest};
+use super::{BLOCK_ROWS_MAX, BY_RUN, Column, Form, HAS_NULLS, MAGIC, Placed, RowsByRun, columns_digest};
 use crate::delivery::encoding::arrow_ipc::write_batch;
 
 /// Decimal digits behind the point that are tried: measurements have one, places six.
@@ -35,13 +36,60 @@ pub(super) fn block(rows: &RowsByRun) -> Result<Vec<u8>, ArrowError> {
     out.extend_from_slice(&columns_digest(&rows.schema).to_le_bytes());
     numbers::write(&rows.runs, None, &mut out);
     for (place, column) in rows.columns.iter().enumerate() {
-        let (values, flags) = match column {
-            Column::ByRow(values) => (values, 0),
-            Column::ByRun(values) => (values, BY_RUN),
-        };
-        write_column(values, flags, &rows.schema, place, &mut out)?;
+        match column {
+            Column::ByRow(values) => write_column(values, 0, &rows.schema, place, &mut out)?,
+            Column::ByRun(values) => write_column(values, BY_RUN, &rows.schema, place, &mut out)?,
+            Column::ByPlace(placed) if write_placed(placed, &mut out) => {}
+            Column::ByPlace(placed) => write_column(&placed.look_up()?, 0, &rows.schema, place, &mut out)?,
+        }
     }
     Ok(out)
+}
+
+/// Writes numbers without looking them up; false, having written nothing, if they have no form for it.
+///
+/// Only the part of the table that some row has is looked at: between its ends may lie numbers that none has, and if one
+/// of those does not fit a form that the others would, they are looked up after all.
+fn write_placed(placed: &Placed, out: &mut Vec<u8>) -> bool {
+    let none = placed.table.len();
+    let there = placed.places.iter().map(|place| usize::from(*place)).filter(|place| *place < none);
+    let (first, last) = there.fold((none, 0), |(first, last), place| (first.min(place), last.max(place)));
+    if first == none {
+        return false;
+    }
+    let table = placed.table.slice(first, last - first + 1);
+    let (form, digits, numbers) = match table.data_type() {
+        DataType::Float64 => {
+            let values = table.as_primitive::<Float64Type>().values();
+            let whole = |(digits, scale): (u8, f64)| Some((digits, whole_numbers(values, scale)?));
+            let Some((digits, whole)) = SCALES.into_iter().find_map(whole) else { return false };
+            (Form::Decimals, Some(digits), whole.into_iter().map(i64::from).collect::<Vec<i64>>())
+        }
+        DataType::Int16 => (Form::Integers, None, widened::<Int16Type>(&table)),
+        DataType::Int64 => (Form::Integers, None, widened::<Int64Type>(&table)),
+        DataType::Timestamp(TimeUnit::Second, _) => (Form::Integers, None, widened::<TimestampSecondType>(&table)),
+        _ => return false,
+    };
+    match placed.places.iter().any(|place| usize::from(*place) >= none) {
+        false => out.push(form as u8),
+        true => {
+            out.push(form as u8 | HAS_NULLS);
+            let count = placed.places.len();
+            let bits = BooleanBuffer::collect_bool(count, |row| usize::from(placed.places[row]) < none);
+            out.extend_from_slice(&bits.inner().as_slice()[..count.div_ceil(8)]);
+        }
+    }
+    out.extend(digits);
+    // One past the end stays past it.
+    numbers::write_placed(&numbers, placed.places.iter().map(|place| usize::from(*place).wrapping_sub(first)), out);
+    true
+}
+
+fn widened<T: ArrowPrimitiveType>(table: &ArrayRef) -> Vec<i64>
+where
+    T::Native: Integer,
+{
+    table.as_primitive::<T>().values().iter().map(|number| number.widened()).collect()
 }
 
 fn write_column(
@@ -153,28 +201,31 @@ fn whole_numbers(values: &[f64], scale: f64) -> Option<Vec<i32>> {
 }
 
 /// Texts: how many (u32), the bytes of each as numbers, all their bytes, then for each value the place of its text. Only
-/// texts that some value uses, in their order.
+/// texts that some value uses, in the order of their first use.
 fn dictionary<K: ArrowDictionaryKeyType>(values: &DictionaryArray<K>, flags: u8, out: &mut Vec<u8>) {
     const UNUSED: u32 = u32::MAX;
     head(Form::Texts, flags, values, out);
     let texts: &StringArray = values.values().as_string();
     let mut places = vec![UNUSED; texts.len()];
-    for key in values.keys().iter().flatten() {
-        places[key.as_usize()] = 0;
-    }
     let mut used = Vec::new();
-    for (text, place) in places.iter_mut().enumerate().filter(|(_, place)| **place != UNUSED) {
-        *place = used.len() as u32;
-        used.push(text);
-    }
+    let keys = values.keys();
+    let mut place_of = |key: usize| {
+        if places[key] == UNUSED {
+            places[key] = used.len() as u32;
+            used.push(key);
+        }
+        places[key]
+    };
+    // Under a null lies any key at all, also one past the end.
+    let keys: Vec<u32> = match keys.nulls().filter(|nulls| nulls.null_count() > 0) {
+        None => keys.values().iter().map(|key| place_of(key.as_usize())).collect(),
+        Some(_) => keys.iter().map(|key| key.map_or(0, |key| place_of(key.as_usize()))).collect(),
+    };
     let lengths: Vec<u32> = used.iter().map(|text| texts.value(*text).len() as u32).collect();
     out.extend_from_slice(&(used.len() as u32).to_le_bytes());
     numbers::write(&lengths, None, out);
     for text in used {
         out.extend_from_slice(texts.value(text).as_bytes());
     }
-    // Under a null lies any key at all, also one past the end.
-    let place_of = |key: &K::Native| places.get(key.as_usize()).copied().unwrap_or(0);
-    let keys: Vec<u32> = values.keys().values().iter().map(place_of).collect();
     meaningful(values, &keys, out);
 }
