@@ -6,8 +6,9 @@
 //! below it see that their thread is in a turn and pass the poll on. So a plan computes no more than its share while
 //! others want the cores, wherever DataFusion runs it, and all that it takes is charged.
 //!
-//! An operator that does not yield (a nested loop join) keeps its turn for as long as it computes;
-//! [`super::fair_pool`] lends the others one for it meanwhile.
+//! An operator that does not yield (a join with few rows in and many out) keeps its turn for as long as it computes;
+//! [`super::fair_pool`] lends the others one for it meanwhile. That one must not go to another task of the same plan, and
+//! so on until every thread for plans computes for it: a plan has no more turns at a time than the pool has threads.
 //!
 //! Invariant: no turn is held by a stream that is not being polled.
 
@@ -30,7 +31,9 @@ use datafusion::physical_plan::statistics::StatisticsArgs;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
 use futures::future::BoxFuture;
 use futures::{FutureExt, Stream, StreamExt};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::executor::ScanPool;
 use super::fair_pool::{FairPool, Turn};
 use super::meter::{Meter, Spent};
 use super::share::Share;
@@ -41,6 +44,22 @@ pub struct TakesTurns {
     pub pool: FairPool,
     pub share: Share,
     pub meter: Arc<Meter>,
+    /// One permit for each turn that the plan may have at the same time.
+    at_once: Arc<Semaphore>,
+}
+
+impl TakesTurns {
+    /// For one plan.
+    pub fn new(pool: FairPool, share: Share, meter: Arc<Meter>) -> TakesTurns {
+        let at_once = Arc::new(Semaphore::new(pool.width()));
+        TakesTurns { pool, share, meter, at_once }
+    }
+
+    /// A turn, with the plan's permit to have one more. None once the semaphore is closed.
+    async fn next(self) -> Option<(Turn, OwnedSemaphorePermit)> {
+        let permit = self.at_once.acquire_owned().await.ok()?;
+        Some((self.pool.long_turn(&self.share).await, permit))
+    }
 }
 
 impl fmt::Debug for TakesTurns {
@@ -129,7 +148,7 @@ struct InTurns {
     rows: SendableRecordBatchStream,
     taking: TakesTurns,
     /// The turn that is waited for. None while nobody asks for rows.
-    awaited: Option<BoxFuture<'static, Turn>>,
+    awaited: Option<BoxFuture<'static, Option<(Turn, OwnedSemaphorePermit)>>>,
 }
 
 impl Stream for InTurns {
@@ -141,14 +160,12 @@ impl Stream for InTurns {
             self.awaited = None;
             return self.rows.poll_next_unpin(context);
         }
-        let mut awaited = self.awaited.take().unwrap_or_else(|| {
-            let TakesTurns { pool, share, .. } = self.taking.clone();
-            async move { pool.long_turn(&share).await }.boxed()
-        });
-        let Poll::Ready(turn) = awaited.as_mut().poll(context) else {
+        let mut awaited = self.awaited.take().unwrap_or_else(|| self.taking.clone().next().boxed());
+        let Poll::Ready(given) = awaited.as_mut().poll(context) else {
             self.awaited = Some(awaited);
             return Poll::Pending;
         };
+        let (turn, _permit) = given.expect("the semaphore of a plan is never closed");
         let begun = turn.elapsed();
         let polled = {
             let _until_it_is_dropped = InTurn::begin();

@@ -111,7 +111,7 @@ fn plan(name: &'static str, batches: usize, seen: &Arc<Seen>) -> Arc<dyn Executi
 
 fn taking(flow: &str, query: u128, pool: FairPool) -> TakesTurns {
     let share = Share { flow: Flow(Some(flow.into())), client: 1, query: QueryId(query), weight: 1 };
-    TakesTurns { pool, share, meter: Arc::default() }
+    TakesTurns::new(pool, share, Arc::default())
 }
 
 async fn rows(plan: Arc<dyn ExecutionPlan>) -> usize {
