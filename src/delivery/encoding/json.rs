@@ -4,6 +4,8 @@
 //! dates `2020-08-18`; a float has as many digits as it takes to get the same float back. JSON has no infinities and no
 //! NaN: they become `null`.
 
+mod write;
+
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions};
@@ -11,7 +13,6 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::json::reader::ReaderBuilder;
-use arrow::json::writer::{JsonArray, WriterBuilder};
 use bytes::Bytes;
 
 use super::{ChunkMeta, DecodeError, EncodeError, Encoding, check_counts, packing, without_panic};
@@ -29,7 +30,9 @@ impl Encoding for Json {
 
     fn message(&self, chunks: &[Chunk], _schema: &SchemaRef) -> Result<(Bytes, Vec<ChunkMeta>), EncodeError> {
         assert!(!chunks.is_empty(), "a message without a chunk");
-        let (mut bytes, mut metas) = (Vec::new(), Vec::with_capacity(chunks.len()));
+        let estimate: u64 = chunks.iter().map(|chunk| self.estimate(chunk)).sum();
+        let mut bytes = Vec::with_capacity(usize::try_from(estimate).unwrap_or(0));
+        let mut metas = Vec::with_capacity(chunks.len());
         let mut unpacked = Unpacked::default();
         for chunk in chunks {
             let start = bytes.len();
@@ -63,11 +66,13 @@ impl Encoding for Json {
 }
 
 fn write_array(pieces: &[Arrived], unpacked: &mut Unpacked, bytes: &mut Vec<u8>) -> Result<(), ArrowError> {
-    let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, JsonArray>(bytes);
+    bytes.push(b'[');
+    let mut is_first = true;
     for piece in pieces {
-        writer.write(&unpacked.batch(piece)?)?;
+        write::rows(&unpacked.batch(piece)?, &mut is_first, bytes)?;
     }
-    writer.finish()
+    bytes.push(b']');
+    Ok(())
 }
 
 /// Arrow's reader wants objects without brackets around them. Told that each value of its input is one list of objects,
