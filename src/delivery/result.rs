@@ -174,10 +174,15 @@ impl ResultBuffer {
             };
         };
         if index >= self.handed_out {
-            self.speed.handed_out(chunk.rows() as u64, now);
+            self.speed.handed_out(chunk.rows() as u64);
             self.handed_out = index + 1;
         }
         ChunkState::Ready(chunk)
+    }
+
+    /// What was asked for is encoded, and can be read from now on.
+    pub fn made(&mut self, now: Duration) {
+        self.speed.made(now);
     }
 
     /// Once the query has finished: fixes all boundaries and says how many chunks there are. None before, or after a
@@ -271,12 +276,13 @@ impl ResultBuffer {
         assert!(rows >= 1, "{} gave a chunk without rows for {input:?}", strategy.name());
         let end = start.saturating_add(rows as u64);
         let with_a_batch = strategy.rows_to_end_with_a_batch(&input).and_then(|least| {
-            let batch_end = self.rows.first_batch_end(start.saturating_add(least.min(rows) as u64))?;
-            let most = match batch_end.is_packed {
-                true => rows.saturating_mul(WHOLE_BLOCK).min(input.chunk_rows_max),
-                false => rows,
-            };
-            (batch_end.offset - start <= most as u64).then_some(batch_end.offset)
+            let first = self.rows.first_batch_end(start.saturating_add(least.min(rows) as u64))?;
+            if first.is_packed {
+                let most = rows.saturating_mul(WHOLE_BLOCK).min(input.chunk_rows_max);
+                return (first.offset - start <= most as u64).then_some(first.offset);
+            }
+            // Batches may be smaller than a reader wants: then a chunk has several.
+            self.rows.last_batch_end(end).filter(|last| *last >= first.offset)
         });
         with_a_batch.unwrap_or(end)
     }

@@ -149,6 +149,12 @@ impl Rows {
         self.batches.get(first).map(|kept| BatchEnd { offset: kept.end, is_packed: is_packed(kept) })
     }
 
+    /// The last place up to `offset` where a batch ends, of those that are kept.
+    pub fn last_batch_end(&self, offset: u64) -> Option<u64> {
+        let after = self.batches.partition_point(|kept| kept.end <= offset);
+        after.checked_sub(1).and_then(|last| self.batches.get(last)).map(|kept| kept.end)
+    }
+
     /// Frees the batches that lie wholly before `offset`.
     pub fn release_before(&mut self, offset: u64) {
         while let Some(kept) = self.batches.pop_front_if(|kept| kept.end <= offset) {
@@ -264,6 +270,9 @@ mod tests {
         let end = |offset, is_packed| Some(BatchEnd { offset, is_packed });
         for (offset, end) in [(0, end(3, false)), (3, end(3, false)), (4, end(7, true)), (7, end(7, true)), (8, None)] {
             assert_eq!(rows.first_batch_end(offset), end, "from {offset}");
+        }
+        for (offset, end) in [(0, None), (2, None), (3, Some(3)), (6, Some(3)), (7, Some(7)), (100, Some(7))] {
+            assert_eq!(rows.last_batch_end(offset), end, "up to {offset}");
         }
     }
 

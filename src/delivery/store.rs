@@ -237,6 +237,11 @@ impl ResultStore {
         state.unwrap_or_else(|| ChunkState::Gone(self.tombstones.why(id)))
     }
 
+    /// What was asked for last is encoded, and can be read from now on. Nothing happens if the result is gone.
+    pub fn made(&mut self, id: QueryId, now: Duration) {
+        let _gone = self.change(id, |held| held.result.made(now));
+    }
+
     /// Somebody still waits for this result. Callers that wait for rows touch it well within `idle`. False if it is
     /// gone.
     pub fn touch(&mut self, id: QueryId, now: Duration) -> bool {

@@ -307,6 +307,11 @@ impl Desk {
         self.results.acknowledge_through(id, through, now);
     }
 
+    /// What was asked for last is encoded, and can be read from now on.
+    pub fn made(&mut self, id: QueryId, now: Duration) {
+        self.results.made(id, now);
+    }
+
     /// Somebody waits for this query.
     pub fn touch(&mut self, id: QueryId, now: Duration) {
         self.results.touch(id, now);

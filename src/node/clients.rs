@@ -198,6 +198,7 @@ impl Queries {
         })?;
         let (data, metas) = encoded.map_err(|error| self.encode_failure(&error))?;
         self.bill_message(id, cpu, data.len());
+        self.desk().made(id, self.now());
         let rows = metas.iter().map(|meta| meta.rows).sum();
         self.traffic().add(rows, data.len() as u64, self.now());
         Ok(ChunkMessage { chunks: metas, checksum: checksum(&data), data, partial, schema: head, total_chunks, footer })

@@ -320,8 +320,11 @@ const SLOW: Duration = Duration::from_millis(300);
 
 #[tokio::test]
 async fn adaptive_chunks_grow_with_a_quick_reader_and_shrink_when_it_becomes_slow() {
-    let cluster = Cluster::start(Setup { graph: Graph::Embedded, ..Setup::default() }).await;
-    let id = submit(&cluster, sql(MANY_TIMES)).await.expect("submitted");
+    // As Arrow, so that what is on its way when the reader slows down is a part of all.
+    let limits = json!({ "threads": 1, "chunk_rows_max": 8_192 });
+    let cluster = Cluster::start(Setup { graph: Graph::Embedded, limits, ..Setup::default() }).await;
+    let everything = QuerySpec { encoding: "arrow_ipc", ..sql(MANY_TIMES) };
+    let id = submit(&cluster, everything).await.expect("submitted");
     until_state(&cluster, id, QueryState::Ready).await;
     let client = cluster.client();
     let mut stream = client.node().stream(id, 0, None).await.expect("a stream");

@@ -4,7 +4,7 @@
 //! A chunk should keep its reader busy for about [`READING_TIME_S`]: shorter, and the fixed cost of a call shows;
 //! longer, and a cancel or a slow neighbour waits for it. A reader's speed is a guess from a few chunks, so a chunk is
 //! at most twice the one before; a reader that slows down gets smaller chunks at once, but never less than 1000 rows.
-//! Large chunks end where a batch of the result ends, if that gives at least 1000 rows.
+//! Large chunks end where a batch of the result ends, the last that fits, if that gives at least 1000 rows.
 
 use super::{Chunking, ChunkingInput};
 

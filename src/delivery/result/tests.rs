@@ -20,6 +20,16 @@ fn cut_by(strategy: &str, base: usize) -> ResultBuffer {
     ResultBuffer::new(schema(), ChunkingParams { strategy, estimate: 0, limit: None, base, chunk_rows_max: 65_536 })
 }
 
+/// Asks for a chunk that is there, which takes no time to be encoded; its rows.
+fn read_at(result: &mut ResultBuffer, index: u64, now: Duration) -> usize {
+    let rows = match result.ask(index, now) {
+        ChunkState::Ready(chunk) => chunk.rows(),
+        other => panic!("chunk {index}: {other:?}"),
+    };
+    result.made(now);
+    rows
+}
+
 /// `first..end` and `!` for the last chunk; `-` not yet, `x` out of range, `gone`, or the failure.
 fn say(state: &ChunkState) -> String {
     match state {
@@ -141,13 +151,20 @@ fn a_quick_reader_gets_larger_chunks_and_old_ones_stay() {
     result.append(numbers(0, 20_000)).expect("same schema");
     result.finish();
     // One millisecond per chunk, whatever its size.
-    let sizes: Vec<usize> = (0..5)
-        .map(|i| match result.ask(i, Duration::from_millis(i)) {
-            ChunkState::Ready(chunk) => chunk.rows(),
-            other => panic!("{other:?}"),
-        })
-        .collect();
+    let sizes: Vec<usize> = (0..5).map(|i| read_at(&mut result, i, Duration::from_millis(i))).collect();
     assert_eq!(sizes, [1_000, 2_000, 4_000, 8_000, 5_000]);
+}
+
+/// Chunks end with batches, and have as many of them as their reader can take: they grow beyond small ones.
+#[test]
+fn chunks_grow_beyond_small_batches() {
+    let mut result = cut_by("adaptive", 200);
+    for batch in 0..40 {
+        result.append(numbers(batch * 1_024, (batch + 1) * 1_024)).expect("same schema");
+    }
+    result.finish();
+    let sizes: Vec<usize> = (0..5).map(|i| read_at(&mut result, i, Duration::from_micros(i))).collect();
+    assert_eq!(sizes, [1_000, 1_048, 2_048, 4_096, 8_192]);
 }
 
 /// Blocks of 3000 rows, which a reader that gets 1000 at first is given whole; not so from blocks that are too large.
@@ -185,10 +202,10 @@ fn a_reader_that_becomes_slow_gets_small_chunks_again() {
     let mut index = 0;
     let mut read = |chunks: usize, each: Duration| -> Vec<usize> {
         let sizes = (0..chunks).map(|_| {
-            let ChunkState::Ready(chunk) = result.ask(index, now) else { panic!("chunk {index} is there") };
+            let rows = read_at(&mut result, index, now);
             index += 1;
             now += each;
-            chunk.rows()
+            rows
         });
         sizes.collect()
     };
