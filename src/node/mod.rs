@@ -198,6 +198,7 @@ impl Node {
             clock: Arc::clone(&clock),
             cpu: cpu.handle(),
             io: tokio::runtime::Handle::current(),
+            holds_data: process.holds_data,
             pool,
             room: ResultRoom::new(config.limits.result_bytes_max.saturating_add(disk_bytes_max)),
             spool,

@@ -5,6 +5,7 @@
 //!
 //! What computes runs on the threads for plans: planning, and plans that do more than read. A query that only passes rows
 //! on runs where they come in: to look at a block once and hand it to its reader takes less than to change threads twice.
+//! Not so on a node that scans as well: who serves there must not wait for who scans.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -65,6 +66,8 @@ pub struct Queries {
     pub cpu: Handle,
     /// Where rows come in and go out.
     pub io: Handle,
+    /// Whether this node scans as well. Then its rows do not come in, and who serves must not wait for who scans.
+    pub holds_data: bool,
     /// Whose plan is made, and whose chunks are encoded, when: in turn with the scans on this node.
     pub pool: FairPool,
     pub room: ResultRoom,
@@ -183,7 +186,7 @@ impl Queries {
             let (queries, spec, stop) = (Arc::clone(self), Arc::clone(&spec), stop.clone());
             async move {
                 let planned = queries.settled_plan(id, &spec, &stop, deadline).await?;
-                Ok(match planned.plan.passes_rows_on() {
+                Ok(match planned.plan.passes_rows_on() && !queries.holds_data {
                     true => Begun::Planned(Box::new(planned)),
                     false => Begun::Ended(Box::new(queries.execute(id, &spec, deadline, planned).await?)),
                 })
