@@ -307,10 +307,18 @@ mod tests {
         let begun = usage();
         while usage().cpu < begun.cpu + Duration::from_millis(5) {}
         let waits = usage().waits;
-        std::thread::sleep(Duration::from_millis(1));
+        // Another thread that has to wake up to answer is waited for; not every time, if it has a core of its own.
+        let (ask, asked) = std::sync::mpsc::channel::<()>();
+        let (answer, answered) = std::sync::mpsc::channel();
+        let other = std::thread::spawn(move || asked.iter().for_each(|()| answer.send(()).expect("it is awaited")));
+        while usage().waits == waits {
+            ask.send(()).expect("it listens");
+            answered.recv().expect("it answers");
+        }
+        drop(ask);
+        other.join().expect("it ends with its questions");
         let after = usage();
-        assert!(after.waits > waits, "{after:?}, {waits} waits before");
-        assert!(after.cpu >= begun.cpu + Duration::from_millis(5), "{begun:?}, {after:?}");
+        assert!(after.waits > waits && after.cpu >= begun.cpu + Duration::from_millis(5), "{begun:?}, {after:?}");
     }
 
     #[cfg(target_os = "linux")]
