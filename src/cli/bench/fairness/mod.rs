@@ -280,8 +280,8 @@ async fn one(
 
 async fn play(nodes: &Nodes, run: Run) -> Vec<Record> {
     eprintln!("{} …", run.name);
-    let board = Board::default();
-    let records = generator::run(&run, &nodes.leader, &board).await;
+    let board = Arc::new(Board::default());
+    let records = generator::run(run, &nodes.leader, &board).await;
     for ((status, words), count) in &board.look().failures {
         // Refusals belong to most scenarios; the rest should be seen.
         if *status != "refused" && *status != "expired" {

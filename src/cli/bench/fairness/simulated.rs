@@ -40,8 +40,12 @@ fn serve(run: &Run, fair: bool) -> Vec<Record> {
     let timings: Vec<Timing> = run.sources.iter().map(|source| source.timing).collect();
     let mut random = fastrand::Rng::with_seed(run.seed);
     let warm_up = run.warm_up.as_micros() as i64;
-    let mut due: VecDeque<(i64, usize)> =
-        Schedule::new(&timings, run.seed).map(|arrival| (arrival.due.as_micros() as i64, arrival.source)).collect();
+    let of_source = |(source, timing): (usize, &Timing)| {
+        Schedule::new(*timing, run.seed, source).map(move |due| (due.as_micros() as i64, source))
+    };
+    let mut due: Vec<(i64, usize)> = timings.iter().enumerate().flat_map(of_source).collect();
+    due.sort_unstable();
+    let mut due = VecDeque::from(due);
     for (source, timing) in timings.iter().enumerate() {
         if let Pace::Closed { at_once, .. } = timing.pace {
             (0..at_once).for_each(|_| due.push_back((0, source)));

@@ -1,36 +1,39 @@
 //! Sends requests when they are due and keeps a record of each.
 //!
-//! A thread of its own sleeps until the next request of the schedule is due and hands it over. When whoever takes it is
-//! behind, it is taken late, but it keeps the time at which it was due: a stall is measured, not hidden. Each source has
-//! a bound on its requests under way; what is due beyond it is recorded as unissued.
+//! Each source has two threads of its own, as if it were a program of its own: else one that reads much would keep the
+//! others from their answers, and its own slowness would be measured as theirs. One sleeps until the next request of the
+//! schedule is due and hands it over, the other sends and reads. When that one is behind, a request is sent late, but it
+//! keeps the time at which it was due: a stall is measured, not hidden. Each source has a bound on its requests under way;
+//! what is due beyond it is recorded as unissued.
 //!
-//! Its threads ask the system not to be kept waiting by threads that compute, as those of nodes do that serve connections
-//! ([`begin_to_serve`]): what a busy core does to a client is not the overlay's latency.
-//!
-//! Each source sends and reads on a thread of its own, as if it were a program of its own: else one that reads much would
-//! keep the others from their answers, and its own slowness would be measured as theirs.
+//! The threads ask the system not to be kept waiting by threads that compute, as those of nodes do that serve connections
+//! ([`begin_to_serve`]): what a busy core does to a client is not the overlay's latency. And they take little of the cores
+//! that they share with what is measured: a request passes from one thread to the other once, and what a source has to
+//! send within [`TOGETHER`] it sends together.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinSet;
 
 use super::board::Board;
 use super::record::{Record, Status};
 use super::request::{Manner, Question, Sent, send};
-use super::schedule::{Arrival, Pace, Schedule, Timing, Weighted};
+use super::schedule::{Pace, Schedule, Timing, Weighted};
 use crate::client::Client;
 use crate::node::begin_to_serve;
 use crate::routing::Team;
 
-/// From the start to the first request: the tasks are running by then.
+/// From the start to the first request: the threads are running by then.
 const LEAD: Duration = Duration::from_millis(20);
-/// Requests handed over but not taken yet.
-const HANDED_OVER_MAX: usize = 1024;
+/// A source whose requests are due at shorter distances sends some of them so much late at the most. Their latency counts
+/// from when they were due. To wake up for each of thousands a second would take most of a core.
+const TOGETHER: Duration = Duration::from_millis(1);
 /// Requests on one connection: below the number of streams that a node accepts on one, with room for their ends.
 const PER_CONNECTION: usize = 100;
 
@@ -56,51 +59,301 @@ pub struct Run {
     pub seed: u64,
 }
 
+/// Runs it against a Leader. Dropping the future ends every request.
+pub async fn run(run: Run, address: &str, board: &Arc<Board>) -> Vec<Record> {
+    let origin = Instant::now() + LEAD;
+    let last = run.sources.iter().map(|source| source.timing.until).max().unwrap_or_default();
+    // Closed loops that end by their number have no other end.
+    let end = origin.checked_add(last.saturating_add(run.grace));
+    let (clock, seed) = (Times { name: run.name, origin, measured: origin + run.warm_up }, run.seed);
+    let senders = run.sources.into_iter().enumerate().map(|(index, source)| {
+        let schedule = Schedule::new(source.timing, seed, index);
+        Sender::start(source, schedule, clock.clone(), Rng::with_seed(seed ^ index as u64), address, Arc::clone(board))
+    });
+    let senders = Senders(senders.collect());
+    let all_ended = async {
+        for sender in &senders.0 {
+            sender.ended().await;
+        }
+    };
+    match end {
+        // What has not ended by then never does.
+        Some(end) => drop(tokio::time::timeout_at(end.into(), all_ended).await),
+        None => all_ended.await,
+    }
+    let mut records: Vec<Record> = senders.0.iter().flat_map(|sender| sender.take_records()).collect();
+    records.sort_by_key(|record| record.due_us);
+    records
+}
+
+/// Ends what is under way when it is dropped.
+struct Senders(Vec<Arc<Sender>>);
+
+impl Drop for Senders {
+    fn drop(&mut self) {
+        for sender in &self.0 {
+            sender.stop();
+        }
+    }
+}
+
+/// What the times of records are told by.
+#[derive(Clone)]
+struct Times {
+    name: Arc<str>,
+    origin: Instant,
+    measured: Instant,
+}
+
+impl Times {
+    fn micros(&self, time: Instant) -> i64 {
+        match time.checked_duration_since(self.measured) {
+            Some(after) => after.as_micros() as i64,
+            None => -(self.measured.duration_since(time).as_micros() as i64),
+        }
+    }
+}
+
+/// A source at work.
+struct Sender {
+    source: Source,
+    times: Times,
+    /// Where it sends and reads.
+    handle: Handle,
+    clients: Vec<Client>,
+    board: Arc<Board>,
+    state: Mutex<State>,
+    /// Told when the last request has ended.
+    done: Notify,
+    is_stopped: AtomicBool,
+}
+
+struct State {
+    random: Rng,
+    issued: u64,
+    under_way: HashMap<u64, UnderWay>,
+    /// Requests under way on each connection.
+    on_connection: Vec<usize>,
+    tasks: JoinSet<()>,
+    records: Vec<Record>,
+    /// Whether more are to come from the schedule.
+    is_pacing: bool,
+    /// Dropped, it ends the thread that sends.
+    _end: oneshot::Sender<()>,
+}
+
 struct UnderWay {
-    source: usize,
     team: Arc<str>,
     kind: Arc<str>,
     due: Duration,
     start: Instant,
 }
 
-struct Generator<'a> {
-    run: &'a Run,
-    origin: Instant,
-    random: Rng,
-    lanes: Vec<Lane>,
-    under_way: HashMap<u64, UnderWay>,
-    outstanding: Vec<usize>,
-    issued: Vec<u64>,
-    tasks: JoinSet<(u64, Sent)>,
-    records: Vec<Record>,
-    board: &'a Board,
-}
-
-/// Where a source sends and reads.
-struct Lane {
-    handle: Handle,
-    clients: Vec<Client>,
-    /// Dropped, it ends the thread.
-    _end: oneshot::Sender<()>,
-}
-
-impl Lane {
-    fn start(source: &Source, address: &str) -> Lane {
+impl Sender {
+    fn start(
+        source: Source,
+        schedule: Schedule,
+        times: Times,
+        random: Rng,
+        address: &str,
+        board: Arc<Board>,
+    ) -> Arc<Sender> {
         let at_once = match source.timing.pace {
             Pace::Closed { at_once, .. } => at_once,
             _ => source.outstanding_max,
         };
+        let connections = at_once.div_ceil(PER_CONNECTION).max(1);
         let (end, ended) = oneshot::channel();
-        let handle = lane_thread(ended).unwrap_or_else(Handle::current);
-        let _clients_live_there = handle.enter();
-        let clients = (0..at_once.div_ceil(PER_CONNECTION).max(1)).map(|_| Client::new(address)).collect();
-        Lane { handle: handle.clone(), clients, _end: end }
+        let handle = sending_thread(ended).unwrap_or_else(Handle::current);
+        let clients = {
+            let _clients_live_there = handle.enter();
+            (0..connections).map(|_| Client::new(address)).collect()
+        };
+        let state = State {
+            random,
+            issued: 0,
+            under_way: HashMap::new(),
+            on_connection: vec![0; connections],
+            tasks: JoinSet::new(),
+            records: Vec::new(),
+            is_pacing: true,
+            _end: end,
+        };
+        let (state, done, is_stopped) = (Mutex::new(state), Notify::new(), AtomicBool::new(false));
+        let sender = Arc::new(Sender { source, times, handle, clients, board, state, done, is_stopped });
+        let paced = Arc::clone(&sender);
+        std::thread::spawn(move || paced.pace(schedule));
+        sender
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.is_stopped.load(Ordering::Acquire)
+    }
+
+    /// Issues what the schedule says, when it says so; of a closed loop the first requests, which all begin with the run.
+    fn pace(self: &Arc<Self>, schedule: Schedule) {
+        begin_to_serve();
+        let origin = self.times.origin;
+        let sleep_until = |time: Duration| {
+            std::thread::sleep((origin + time).saturating_duration_since(Instant::now()));
+        };
+        if let Pace::Closed { at_once, .. } = self.source.timing.pace {
+            sleep_until(Duration::ZERO);
+            for _ in 0..at_once {
+                self.next_of_loop();
+            }
+        }
+        let mut schedule = schedule.peekable();
+        let mut not_before = Duration::ZERO;
+        while let Some(first) = schedule.peek() {
+            sleep_until(not_before.max(*first));
+            if self.is_stopped() {
+                return;
+            }
+            let now = origin.elapsed();
+            while let Some(due) = schedule.next_if(|due| *due <= now) {
+                self.issue(due);
+            }
+            not_before = now + TOGETHER;
+        }
+        let mut state = self.state();
+        state.is_pacing = false;
+        self.tell_if_done(&state);
+    }
+
+    fn next_of_loop(self: &Arc<Self>) {
+        let Timing { pace: Pace::Closed { requests, .. }, until, .. } = self.source.timing else { return };
+        let now = self.times.origin.elapsed();
+        let issued = self.state().issued;
+        if now < until && !self.is_stopped() && requests.is_none_or(|requests| issued < requests) {
+            self.issue(now);
+        }
+    }
+
+    fn issue(self: &Arc<Self>, due: Duration) {
+        let mut state = self.state();
+        let team = self.source.teams.choose(&mut state.random).clone();
+        let question = Arc::clone(self.source.questions.choose(&mut state.random));
+        let start = Instant::now();
+        let under_way = UnderWay {
+            team: team.as_ref().map_or("none", Team::as_str).into(),
+            kind: Arc::clone(&question.name),
+            due,
+            start,
+        };
+        let free = state.on_connection.iter().position(|requests| *requests < PER_CONNECTION);
+        let free = free.filter(|_| state.under_way.len() < self.source.outstanding_max);
+        let Some(connection) = free else {
+            let record = self.record(&under_way, start, Status::Unissued);
+            self.board.add(&record, Some("the generator's bound on requests under way"));
+            state.records.push(record);
+            return;
+        };
+        let id = state.issued;
+        state.issued += 1;
+        state.on_connection[connection] += 1;
+        state.under_way.insert(id, under_way);
+        while state.tasks.try_join_next().is_some() {}
+        let request = Request { sender: Arc::clone(self), id, connection, sent: None };
+        let (client, manner) = (self.clients[connection].clone(), self.source.manner);
+        let sending = async move { request.answered(send(&client, &question, team, manner).await) };
+        state.tasks.spawn_on(sending, &self.handle);
+    }
+
+    fn request_ended(self: &Arc<Self>, id: u64, connection: usize, sent: Option<Sent>) {
+        let mut state = self.state();
+        state.on_connection[connection] -= 1;
+        // A request whose task panicked, or was stopped, has no answer; it stays open in the records.
+        if let Some(sent) = sent
+            && let Some(under_way) = state.under_way.remove(&id)
+        {
+            let mut record = self.record(&under_way, sent.end, sent.status);
+            record.run_us = sent.run.as_micros() as u64;
+            (record.rows, record.bytes, record.tries) = (sent.rows, sent.bytes, sent.tries);
+            self.board.add(&record, sent.why.as_deref());
+            state.records.push(record);
+        }
+        drop(state);
+        self.next_of_loop();
+        self.tell_if_done(&self.state());
+    }
+
+    fn tell_if_done(&self, state: &State) {
+        if !state.is_pacing && state.on_connection.iter().all(|requests| *requests == 0) {
+            self.done.notify_one();
+        }
+    }
+
+    /// Waits until all its requests have been issued and have ended.
+    async fn ended(&self) {
+        self.done.notified().await;
+    }
+
+    /// The records, with what is still open.
+    fn take_records(&self) -> Vec<Record> {
+        let mut state = self.state();
+        let now = Instant::now();
+        let open: Vec<UnderWay> = state.under_way.drain().map(|(_, under_way)| under_way).collect();
+        for under_way in open {
+            let record = self.record(&under_way, now, Status::Open);
+            self.board.add(&record, None);
+            state.records.push(record);
+        }
+        std::mem::take(&mut state.records)
+    }
+
+    /// Ends what is under way, and issues nothing any more.
+    fn stop(&self) {
+        self.is_stopped.store(true, Ordering::Release);
+        // Taken out: a task that ends asks for the state.
+        let tasks = std::mem::take(&mut self.state().tasks);
+        drop(tasks);
+    }
+
+    fn record(&self, under_way: &UnderWay, end: Instant, status: Status) -> Record {
+        let times = &self.times;
+        Record {
+            run: Arc::clone(&times.name),
+            team: Arc::clone(&under_way.team),
+            kind: Arc::clone(&under_way.kind),
+            due_us: times.micros(times.origin + under_way.due),
+            start_us: times.micros(under_way.start),
+            end_us: times.micros(end),
+            run_us: 0,
+            rows: 0,
+            bytes: 0,
+            tries: 1,
+            status,
+        }
+    }
+}
+
+/// A request under way; however its task ends, the sender is told.
+struct Request {
+    sender: Arc<Sender>,
+    id: u64,
+    connection: usize,
+    sent: Option<Sent>,
+}
+
+impl Request {
+    fn answered(mut self, sent: Sent) {
+        self.sent = Some(sent);
+    }
+}
+
+impl Drop for Request {
+    fn drop(&mut self) {
+        self.sender.request_ended(self.id, self.connection, self.sent.take());
     }
 }
 
 /// A runtime on a thread of its own; none where no thread can be had: then all sources share one.
-fn lane_thread(ended: oneshot::Receiver<()>) -> Option<Handle> {
+fn sending_thread(ended: oneshot::Receiver<()>) -> Option<Handle> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
     let handle = runtime.handle().clone();
     let run = move || {
@@ -110,167 +363,4 @@ fn lane_thread(ended: oneshot::Receiver<()>) -> Option<Handle> {
     };
     std::thread::Builder::new().name("load".to_owned()).spawn(run).ok()?;
     Some(handle)
-}
-
-/// Runs it against a Leader. Dropping the future ends every request.
-pub async fn run(run: &Run, address: &str, board: &Board) -> Vec<Record> {
-    begin_to_serve();
-    let timings: Vec<Timing> = run.sources.iter().map(|source| source.timing).collect();
-    let mut generator = Generator {
-        run,
-        origin: Instant::now() + LEAD,
-        random: Rng::with_seed(run.seed),
-        lanes: run.sources.iter().map(|source| Lane::start(source, address)).collect(),
-        under_way: HashMap::new(),
-        outstanding: vec![0; run.sources.len()],
-        issued: vec![0; run.sources.len()],
-        tasks: JoinSet::new(),
-        records: Vec::new(),
-        board,
-    };
-    let (hand_over, mut due) = mpsc::channel(HANDED_OVER_MAX);
-    let (origin, schedule) = (generator.origin, Schedule::new(&timings, run.seed));
-    // It ends with its schedule, or when nobody takes what it hands over.
-    std::thread::spawn(move || pace(schedule, origin, hand_over));
-    generator.begin_loops().await;
-    generator.serve(&mut due, &timings).await;
-    generator.leave_open();
-    generator.records.sort_by_key(|record| record.due_us);
-    generator.records
-}
-
-fn pace(schedule: Schedule, origin: Instant, hand_over: mpsc::Sender<Arrival>) {
-    begin_to_serve();
-    for arrival in schedule {
-        std::thread::sleep((origin + arrival.due).saturating_duration_since(Instant::now()));
-        if hand_over.blocking_send(arrival).is_err() {
-            return;
-        }
-    }
-}
-
-impl Generator<'_> {
-    /// The first requests of closed loops, which all begin with the run.
-    async fn begin_loops(&mut self) {
-        tokio::time::sleep_until(self.origin.into()).await;
-        for (index, source) in self.run.sources.iter().enumerate() {
-            if let Pace::Closed { at_once, .. } = source.timing.pace {
-                for _ in 0..at_once {
-                    self.next_of_loop(index);
-                }
-            }
-        }
-    }
-
-    async fn serve(&mut self, due: &mut mpsc::Receiver<Arrival>, timings: &[Timing]) {
-        let open_loops = |timing: &&Timing| !matches!(timing.pace, Pace::Closed { .. });
-        let mut more_due = timings.iter().any(|timing| open_loops(&timing));
-        let last = timings.iter().map(|timing| timing.until).max().unwrap_or_default();
-        // Closed loops that end by their number have no other end.
-        let end = self.origin.checked_add(last.saturating_add(self.run.grace));
-        let overdue = async {
-            match end {
-                Some(end) => tokio::time::sleep_until(end.into()).await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::pin!(overdue);
-        while more_due || !self.tasks.is_empty() {
-            tokio::select! {
-                arrival = due.recv(), if more_due => match arrival {
-                    Some(arrival) => self.issue(arrival.source, arrival.due),
-                    None => more_due = false,
-                },
-                Some(ended) = self.tasks.join_next() => {
-                    // A task that panicked has no answer; its request stays open in the records.
-                    if let Ok((id, sent)) = ended {
-                        self.ended(id, sent);
-                    }
-                }
-                () = &mut overdue => return,
-            }
-        }
-    }
-
-    fn issue(&mut self, index: usize, due: Duration) {
-        let source = &self.run.sources[index];
-        let team = source.teams.choose(&mut self.random).clone();
-        let question = Arc::clone(source.questions.choose(&mut self.random));
-        let start = Instant::now();
-        let under_way = UnderWay {
-            source: index,
-            team: team.as_ref().map_or("none", Team::as_str).into(),
-            kind: Arc::clone(&question.name),
-            due,
-            start,
-        };
-        if self.outstanding[index] >= source.outstanding_max {
-            let record = self.record(&under_way, start, Status::Unissued);
-            self.keep(record, Some("the generator's bound on requests under way"));
-            return;
-        }
-        self.issued[index] += 1;
-        self.outstanding[index] += 1;
-        let Lane { handle, clients, .. } = &self.lanes[index];
-        let id = self.issued.iter().sum();
-        let client = clients[id as usize % clients.len()].clone();
-        let manner = source.manner;
-        self.under_way.insert(id, under_way);
-        self.tasks.spawn_on(async move { (id, send(&client, &question, team, manner).await) }, handle);
-    }
-
-    fn next_of_loop(&mut self, index: usize) {
-        let timing = self.run.sources[index].timing;
-        let Pace::Closed { requests, .. } = timing.pace else { return };
-        let now = Instant::now().saturating_duration_since(self.origin);
-        if now < timing.until && requests.is_none_or(|requests| self.issued[index] < requests) {
-            self.issue(index, now);
-        }
-    }
-
-    fn ended(&mut self, id: u64, sent: Sent) {
-        let Some(under_way) = self.under_way.remove(&id) else { return };
-        let mut record = self.record(&under_way, sent.end, sent.status);
-        record.run_us = sent.run.as_micros() as u64;
-        (record.rows, record.bytes, record.tries) = (sent.rows, sent.bytes, sent.tries);
-        self.keep(record, sent.why.as_deref());
-        self.outstanding[under_way.source] -= 1;
-        self.next_of_loop(under_way.source);
-    }
-
-    /// What has not ended by now never does.
-    fn leave_open(&mut self) {
-        let now = Instant::now();
-        let open: Vec<UnderWay> = self.under_way.drain().map(|(_, under_way)| under_way).collect();
-        for under_way in open {
-            let record = self.record(&under_way, now, Status::Open);
-            self.keep(record, None);
-        }
-    }
-
-    fn keep(&mut self, record: Record, why: Option<&str>) {
-        self.board.add(&record, why);
-        self.records.push(record);
-    }
-
-    fn record(&self, under_way: &UnderWay, end: Instant, status: Status) -> Record {
-        let measured = self.origin + self.run.warm_up;
-        let at = |time: Instant| match time.checked_duration_since(measured) {
-            Some(after) => after.as_micros() as i64,
-            None => -(measured.duration_since(time).as_micros() as i64),
-        };
-        Record {
-            run: Arc::clone(&self.run.name),
-            team: Arc::clone(&under_way.team),
-            kind: Arc::clone(&under_way.kind),
-            due_us: at(self.origin + under_way.due),
-            start_us: at(under_way.start),
-            end_us: at(end),
-            run_us: 0,
-            rows: 0,
-            bytes: 0,
-            tries: 1,
-            status,
-        }
-    }
 }

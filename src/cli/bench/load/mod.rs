@@ -164,17 +164,17 @@ async fn load(
         let duration = Duration::from_secs_f64(arguments.duration.unwrap_or(DURATION));
         let source = source(Pace::Poisson { rate }, warm_up + duration);
         let _live = show();
-        return generator::run(&run(source, warm_up), leader, board).await;
+        return generator::run(run(source, warm_up), leader, board).await;
     }
     let at_once = arguments.concurrency.unwrap_or(CONCURRENCY) as usize;
     if !warm_up.is_zero() {
         let source = source(Pace::Closed { at_once, requests: None }, warm_up);
-        generator::run(&run(source, Duration::ZERO), leader, &Board::default()).await;
+        generator::run(run(source, Duration::ZERO), leader, &Arc::default()).await;
     }
     let requests = Some(arguments.requests.unwrap_or(REQUESTS));
     let source = source(Pace::Closed { at_once, requests }, Duration::MAX);
     let _live = show();
-    generator::run(&run(source, Duration::ZERO), leader, board).await
+    generator::run(run(source, Duration::ZERO), leader, board).await
 }
 
 /// Versions, cores, when, and how it was called.

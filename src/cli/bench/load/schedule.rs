@@ -1,8 +1,6 @@
 //! When which request is due: decided before anything is sent, from a seed, so that a slow server does not slow its
 //! own test down, and so that a run can be repeated.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
 use std::time::Duration;
 
 use fastrand::Rng;
@@ -26,56 +24,36 @@ pub struct Timing {
     pub until: Duration,
 }
 
-/// A request that is due, of the source of that index.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Arrival {
-    /// From the beginning of the run.
-    pub due: Duration,
-    pub source: usize,
-}
-
-/// The arrivals of all open-loop sources of a run, in order of time.
+/// When the requests of one open-loop source are due, from the beginning of the run, in order; a closed loop has none.
 pub struct Schedule {
-    sources: Vec<(Timing, Rng)>,
-    next: BinaryHeap<Reverse<Arrival>>,
+    timing: Timing,
+    random: Rng,
+    /// When the last one was.
+    at: Duration,
 }
 
 impl Schedule {
-    /// Each source has random numbers of its own: leaving one out does not change the others.
-    pub fn new(timings: &[Timing], seed: u64) -> Schedule {
-        let random = |index: usize| Rng::with_seed(seed.wrapping_add(0x9E37_79B9 * (index as u64 + 1)));
-        let sources: Vec<(Timing, Rng)> =
-            timings.iter().enumerate().map(|(index, timing)| (*timing, random(index))).collect();
-        let mut schedule = Schedule { sources, next: BinaryHeap::new() };
-        for (source, timing) in timings.iter().enumerate() {
-            schedule.advance(source, timing.from);
-        }
-        schedule
-    }
-
-    fn advance(&mut self, source: usize, after: Duration) {
-        let (timing, random) = &mut self.sources[source];
-        let gap = match &timing.pace {
-            // 1 - f64() is above 0: its logarithm is finite.
-            Pace::Poisson { rate } => -(1.0 - random.f64()).ln() / *rate,
-            Pace::Steady { rate } => 1.0 / *rate,
-            Pace::Closed { .. } => return,
-        };
-        // A rate of next to nothing gives a gap beyond every run.
-        let due = after + Duration::try_from_secs_f64(gap).unwrap_or(Duration::MAX / 2);
-        if due < timing.until {
-            self.next.push(Reverse(Arrival { due, source }));
-        }
+    /// Of the source with that number. Each has random numbers of its own: leaving one out does not change the others.
+    pub fn new(timing: Timing, seed: u64, source: usize) -> Schedule {
+        let random = Rng::with_seed(seed.wrapping_add(0x9E37_79B9 * (source as u64 + 1)));
+        Schedule { timing, random, at: timing.from }
     }
 }
 
 impl Iterator for Schedule {
-    type Item = Arrival;
+    type Item = Duration;
 
-    fn next(&mut self) -> Option<Arrival> {
-        let Reverse(arrival) = self.next.pop()?;
-        self.advance(arrival.source, arrival.due);
-        Some(arrival)
+    fn next(&mut self) -> Option<Duration> {
+        let gap = match &self.timing.pace {
+            // 1 - f64() is above 0: its logarithm is finite.
+            Pace::Poisson { rate } => -(1.0 - self.random.f64()).ln() / *rate,
+            Pace::Steady { rate } => 1.0 / *rate,
+            Pace::Closed { .. } => return None,
+        };
+        // A rate of next to nothing gives a gap beyond every run.
+        let gap = Duration::try_from_secs_f64(gap).unwrap_or(Duration::MAX / 2);
+        self.at = self.at.saturating_add(gap);
+        (self.at < self.timing.until).then_some(self.at)
     }
 }
 
@@ -122,44 +100,39 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn arrivals(paces: &[Pace], seconds: u32, seed: u64) -> Vec<Arrival> {
-        let timing = |pace: &Pace| Timing { pace: *pace, from: Duration::ZERO, until: SECOND * seconds };
-        Schedule::new(&paces.iter().map(timing).collect::<Vec<_>>(), seed).collect()
+    fn arrivals(pace: Pace, seconds: u32, seed: u64, source: usize) -> Vec<Duration> {
+        Schedule::new(Timing { pace, from: Duration::ZERO, until: SECOND * seconds }, seed, source).collect()
     }
 
     #[test]
     fn steady_requests_come_at_equal_distances() {
-        let found = arrivals(&[Pace::Steady { rate: 4.0 }], 1, 1);
-        let at = |found: Vec<Arrival>| found.iter().map(|arrival| arrival.due.as_millis()).collect::<Vec<_>>();
-        assert_eq!(at(found), [250, 500, 750]);
+        let at = |found: Vec<Duration>| found.iter().map(Duration::as_millis).collect::<Vec<_>>();
+        assert_eq!(at(arrivals(Pace::Steady { rate: 4.0 }, 1, 1, 0)), [250, 500, 750]);
         let later = Timing { pace: Pace::Steady { rate: 2.0 }, from: SECOND * 3, until: SECOND * 4 };
-        assert_eq!(at(Schedule::new(&[later], 1).collect()), [3500]);
+        assert_eq!(at(Schedule::new(later, 1, 0).collect()), [3500]);
     }
 
     #[test]
     fn random_requests_come_as_often_as_asked_and_again_by_their_seed() {
         for seed in 0..20 {
-            let paces = [Pace::Poisson { rate: 400.0 }, Pace::Steady { rate: 10.0 }, Pace::Poisson { rate: 100.0 }];
-            let found = arrivals(&paces, 10, seed);
-            assert_eq!(found, arrivals(&paces, 10, seed), "seed {seed}");
-            assert!(found.is_sorted(), "seed {seed}");
-            let of = |source| found.iter().filter(|arrival| arrival.source == source).count() as f64;
-            // Five standard deviations of a Poisson count.
-            for (source, mean) in [(0, 4000.0_f64), (2, 1000.0)] {
-                assert!((of(source) - mean).abs() < 5.0 * mean.sqrt(), "seed {seed}: {}", of(source));
+            for (source, rate) in [400.0_f64, 100.0].into_iter().enumerate() {
+                let found = arrivals(Pace::Poisson { rate }, 10, seed, source);
+                assert_eq!(found, arrivals(Pace::Poisson { rate }, 10, seed, source), "seed {seed}");
+                assert!(found.is_sorted(), "seed {seed}");
+                // Five standard deviations of a Poisson count.
+                let mean = 10.0 * rate;
+                assert!((found.len() as f64 - mean).abs() < 5.0 * mean.sqrt(), "seed {seed}: {}", found.len());
             }
-            let alone: Vec<Duration> = arrivals(&paces[..1], 10, seed).iter().map(|arrival| arrival.due).collect();
-            let among: Vec<Duration> = found.iter().filter(|a| a.source == 0).map(|a| a.due).collect();
-            assert_eq!(alone, among, "seed {seed}");
         }
-        assert_ne!(arrivals(&[Pace::Poisson { rate: 9.0 }], 9, 1), arrivals(&[Pace::Poisson { rate: 9.0 }], 9, 2));
+        let nine = |seed, source| arrivals(Pace::Poisson { rate: 9.0 }, 9, seed, source);
+        assert_ne!(nine(1, 0), nine(2, 0));
+        assert_ne!(nine(1, 0), nine(1, 1));
     }
 
     #[test]
     fn closed_loops_and_next_to_nothing_are_not_scheduled() {
-        let paces = [Pace::Closed { at_once: 5, requests: None }, Pace::Poisson { rate: 1e-300 }];
-        assert_eq!(arrivals(&paces, 1000, 3), []);
-        assert_eq!(arrivals(&[], 1000, 3), []);
+        assert_eq!(arrivals(Pace::Closed { at_once: 5, requests: None }, 1000, 3, 0), []);
+        assert_eq!(arrivals(Pace::Poisson { rate: 1e-300 }, 1000, 3, 0), []);
     }
 
     #[test]
