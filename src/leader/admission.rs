@@ -9,7 +9,7 @@
 //! more than it has. A caller that drives it: at an offer, a finish, a withdrawal and every second or so, call
 //! [`Admission::expired`], then [`Admission::start_next`] until it has nothing more.
 //!
-//! A refusal reads the queue once and keeps nothing but counts.
+//! A refusal does not look at the queue, only at the flows, and keeps nothing but counts.
 //!
 //! Invariants: running ≤ `concurrent_max`; queued ≤ `queue_capacity`; a query is at one place only; after all are gone
 //! every count is back at zero.
@@ -24,7 +24,7 @@ mod refused;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use super::fairness::{Account, Bill, Cost, Fairness, FairnessLimits, Flow, Share, TurnOrder};
+use super::fairness::{Account, Bill, Cost, Fairness, FairnessLimits, Flow, Places, Share, TurnOrder};
 use crate::delivery::QueryId;
 
 use arriving::Decision;
@@ -157,7 +157,7 @@ impl Admission {
         if decision == Decision::Start {
             self.start(query, now);
         } else {
-            self.flow_of(&query.share.flow).queues();
+            self.flow_of(&query.share.flow).queues(query.share.weight);
             self.queue.push(query);
             self.queued_peak = self.queued_peak.max(self.queue.len());
         }
@@ -282,9 +282,14 @@ impl Admission {
         if self.running.len() >= self.limits.concurrent_max {
             return None;
         }
+        // Asked of the flows first: under overload nobody may, whenever one of thousands a second arrives.
+        let limits = self.fairness_limits();
+        let mut waiting = self.flows.iter().filter(|(_, state)| state.counters.queued > 0);
+        if !waiting.any(|(flow, _)| self.strategy.may_start(flow, &self.account, &limits)) {
+            return None;
+        }
         // Under overload all have waited for nearly all of their time, and those that start too late to end take cores
         // from those that would. So who will end comes first, then who may.
-        let limits = self.fairness_limits();
         let first = |is_it: &dyn Fn(&Queued) -> bool| {
             self.strategy.pick(&mut self.queue.waiting(is_it), &self.account, &limits)
         };
@@ -332,6 +337,15 @@ impl Admission {
         let query = self.queue.remove(at)?;
         self.flow_of(&query.share.flow).counters.queued -= 1;
         Some(query)
+    }
+
+    /// Asks something about who has how many places, with the one that arrives among them.
+    fn with_places<R>(&self, arriving: &Share, ask: impl FnOnce(&Places<'_>) -> R) -> R {
+        let own = self.flows.get(&arriving.flow).map_or(0, |own| own.counters.queued);
+        let others = self.flows.iter().filter(|(flow, state)| **flow != arriving.flow && state.counters.queued > 0);
+        let others = others.map(|(flow, state)| (flow, state.weight.max(1), state.counters.queued));
+        let flows: Vec<_> = [(&arriving.flow, arriving.weight.max(1), own)].into_iter().chain(others).collect();
+        ask(&Places { capacity: self.limits.queue_capacity, flows: &flows })
     }
 
     fn flow_of(&mut self, flow: &Flow) -> &mut FlowState {

@@ -48,8 +48,7 @@ impl Admission {
             return Err(Refused::QueueFull { queued, active, retry_after });
         }
         let victim = self
-            .queue
-            .with_places(share, self.limits.queue_capacity, |places| self.strategy.displaces(share, places))
+            .with_places(share, |places| self.strategy.displaces(share, places))
             .and_then(|flow| self.queue.newest_of(&flow));
         match victim {
             Some(at) => Ok(Decision::Displace { at, why: Refused::Displaced { queued, active, retry_after } }),
@@ -76,8 +75,7 @@ impl Admission {
             (active > 0).then(|| service.mul_f64((ahead + 1) as f64 / active as f64))
         };
         let service = self.services.average()?;
-        let ahead =
-            self.queue.with_places(share, self.limits.queue_capacity, |places| self.strategy.ahead(share, places));
+        let ahead = self.with_places(share, |places| self.strategy.ahead(share, places));
         let for_any = wait(service, ahead, self.account.total());
         let own = self.flows.get(&share.flow);
         let own_service = own.and_then(|own| own.services.average()).unwrap_or(service);

@@ -15,11 +15,14 @@ pub(super) struct FlowState {
     /// every pick asks for them.
     pub least_service: Duration,
     pub most_service: Duration,
+    /// That of the query that began to wait last.
+    pub weight: u32,
 }
 
 impl FlowState {
-    /// A query begins to wait.
-    pub fn queues(&mut self) {
+    /// A query begins to wait, of this weight.
+    pub fn queues(&mut self, weight: u32) {
+        self.weight = weight;
         self.counters.queued += 1;
         self.counters.queued_peak = self.counters.queued_peak.max(self.counters.queued);
     }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::delivery::QueryId;
-use crate::leader::fairness::{Flow, Places, Share, Waiting};
+use crate::leader::fairness::{Flow, Share, Waiting};
 
 pub(super) struct Queued {
     pub id: QueryId,
@@ -51,17 +51,5 @@ impl Queue {
             offered: query.offered,
             deadline: query.deadline,
         })
-    }
-
-    /// Asks something about who has how many places, with the one that arrives among them.
-    pub fn with_places<R>(&self, arriving: &Share, capacity: usize, ask: impl FnOnce(&Places<'_>) -> R) -> R {
-        let mut flows: Vec<(&Flow, u32, usize)> = vec![(&arriving.flow, arriving.weight.max(1), 0)];
-        for query in &self.0 {
-            match flows.iter_mut().find(|(flow, _, _)| **flow == query.share.flow) {
-                Some((_, _, count)) => *count += 1,
-                None => flows.push((&query.share.flow, query.share.weight.max(1), 1)),
-            }
-        }
-        ask(&Places { capacity, flows: &flows })
     }
 }
