@@ -85,10 +85,10 @@ pub enum Payload {
     None,
     /// Scanned in this process.
     Batch(RecordBatch),
-    /// One block (see [`crate::delivery::encoding::packed`]) of the leaf's columns, with its checksum outside. It holds the
-    /// rows of `answers` answers, at least 1: of this one, and of those that follow it in its message, which have no
-    /// payload of their own.
-    Packed { bytes: Bytes, xxh3: u64, answers: u32 },
+    /// One block (see [`crate::delivery::encoding::packed`]) of the leaf's columns, with its checksum outside; none if it was
+    /// made in this process. It holds the rows of `answers` answers, at least 1: of this one, and of those that follow it
+    /// in its message, which have no payload of their own.
+    Packed { bytes: Bytes, xxh3: Option<u64>, answers: u32 },
 }
 
 /// What is left of one zone after the predicate; reported with 0 rows too.

@@ -79,8 +79,16 @@ pub enum Output {
     Batches,
     /// The reader is in this process and knows no dictionaries.
     Plain,
-    /// The rows go on, to another node or a client, and are not looked at here.
+    /// The rows go on to a client and are not looked at here.
     Packed,
+    /// The reader is another node: packed, with checksums.
+    ForPeer,
+}
+
+impl Output {
+    fn is_packed(self) -> bool {
+        matches!(self, Output::Packed | Output::ForPeer)
+    }
 }
 
 /// Everything that the jobs of one scan share.
@@ -176,7 +184,7 @@ impl ScanJobs {
 
     /// Whether zones that are looked at together leave in one block. A limit is counted zone by zone.
     fn shares_blocks(&self) -> bool {
-        self.output == Output::Packed && !self.filter.counts_only() && self.remaining.left().is_none()
+        self.output.is_packed() && !self.filter.counts_only() && self.remaining.left().is_none()
     }
 
     /// Whether a count without a look at rows is an answer: no row is wanted, and no limit has to be shared.
@@ -260,11 +268,16 @@ impl ScanJobs {
         }
         let plain = self.output == Output::Plain;
         let batch = self.filter.take(zone_rows, matches, rows as usize, plain)?;
-        if self.output != Output::Packed {
+        if !self.output.is_packed() {
             answer.payload = Payload::Batch(batch);
             return Ok(Some(vec![answer]));
         }
         self.in_parts(answer, &batch).map(Some)
+    }
+
+    fn packed(&self, bytes: Vec<u8>, answers: u32) -> Payload {
+        let xxh3 = (self.output == Output::ForPeer).then(|| checksum(&bytes));
+        Payload::Packed { xxh3, bytes: bytes.into(), answers }
     }
 
     /// The answer with its rows in blocks, in as many parts as their size asks for.
@@ -289,16 +302,12 @@ impl ScanJobs {
                     // Billed once, with the first part.
                     bytes_scanned: if part == 0 { answer.bytes_scanned } else { 0 },
                     cpu: if part == 0 { answer.cpu } else { Duration::ZERO },
-                    payload: packed(bytes, 1),
+                    payload: self.packed(bytes, 1),
                     ..answer.clone()
                 })
             })
             .collect()
     }
-}
-
-fn packed(bytes: Vec<u8>, answers: u32) -> Payload {
-    Payload::Packed { xxh3: checksum(&bytes), bytes: bytes.into(), answers }
 }
 
 /// Bytes of the columns' values in the table's types; dictionaries, which many zones share, are left out.

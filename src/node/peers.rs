@@ -104,7 +104,7 @@ impl PeerService for Peers {
                 stop.set(StopReason::Deadline);
             }
         }));
-        let messages = self.hop.run(request, stop, Output::Packed);
+        let messages = self.hop.run(request, stop, Output::ForPeer);
         let held_until_dropped = (running, timer);
         let (me, load, sent) = (me.clone(), Arc::clone(&self.load), Arc::clone(&self.sent));
         Ok(messages

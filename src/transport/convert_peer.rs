@@ -12,6 +12,7 @@ use overlay_ingest::{Date, PartitionId, PartitionStats};
 use super::status::{malformed, micros, millis, time_left};
 use super::wire;
 use crate::delivery::QueryId;
+use crate::delivery::encoding::checksum;
 use crate::engine::message::{
     BranchFailure, FailureCode, How, NodeInstance, NodeWork, Payload, ScanMessage, ScanPath, ScanRequest, ZoneAnswer,
 };
@@ -197,7 +198,7 @@ pub(super) fn scan_message_from_wire(reply: wire::ScanReply) -> Result<ScanMessa
 
 fn zone_to_wire(answer: ZoneAnswer) -> wire::ZoneAnswer {
     let (checksum, block, answers) = match answer.payload {
-        Payload::Packed { bytes, xxh3, answers } => (xxh3, bytes, answers),
+        Payload::Packed { bytes, xxh3, answers } => (xxh3.unwrap_or_else(|| checksum(&bytes)), bytes, answers),
         // Only a reader in this process asks for batches, and it does not come through here.
         Payload::None | Payload::Batch(_) => (0, Bytes::new(), 1),
     };
@@ -240,7 +241,7 @@ fn zone_from_wire(answer: wire::ZoneAnswer) -> Result<ZoneAnswer, Failure> {
             true => Payload::None,
             false => {
                 let answers = answer.sharing.saturating_add(1);
-                Payload::Packed { bytes: answer.block, xxh3: answer.checksum, answers }
+                Payload::Packed { bytes: answer.block, xxh3: Some(answer.checksum), answers }
             }
         },
     })

@@ -190,7 +190,7 @@ async fn read_naively(world: &World) -> Vec<i64> {
         };
         let schema = world.hops[&world.reader].schema.project(&request.projection).expect("columns of the table");
         let schema = Arc::new(schema);
-        let mut messages = world.hops[&world.reader].run(request, Stop::default(), Output::Packed);
+        let mut messages = world.hops[&world.reader].run(request, Stop::default(), Output::ForPeer);
         wanted.clear();
         while let Some(message) = messages.next().await {
             match message {

@@ -119,7 +119,7 @@ impl RemoteScan for Wire {
                 Fault::Refuse => Err(unavailable("refused")),
                 fault => {
                     let schema = Arc::new(hop.schema.project(&request.projection).expect("columns of the table"));
-                    let messages = hop.run(request, Stop::default(), Output::Packed);
+                    let messages = hop.run(request, Stop::default(), Output::ForPeer);
                     let messages = distort(messages, fault, schema, random);
                     Ok(match cut {
                         Some(cut) => cut_off(messages, cut),

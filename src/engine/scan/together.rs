@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use overlay_ingest::PartitionId;
 
-use super::{Error, ScanJobs, ZoneLook, ZoneOutcome, column_bytes, packed};
+use super::{Error, ScanJobs, ZoneLook, ZoneOutcome, column_bytes};
 use crate::engine::message::{How, ZoneAnswer};
 use crate::engine::predicate::Matches;
 use crate::engine::zone_rows::ZoneRows;
@@ -85,7 +85,7 @@ impl ScanJobs {
         if block.len() <= self.part_bytes_max {
             let count = answers.len() as u32;
             if let Some(first) = answers.first_mut() {
-                first.payload = packed(block, count);
+                first.payload = self.packed(block, count);
             }
             return Ok(answers);
         }
