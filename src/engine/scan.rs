@@ -133,12 +133,13 @@ impl ScanJobs {
                 if jobs.is_over() {
                     return Either::Left(std::future::ready(asked.into_iter().map(ZoneOutcome::Skipped).collect()));
                 }
+                let is_tiny = task.is_tiny();
                 let failed = move |why: &str| -> Vec<ZoneOutcome> {
                     asked.iter().map(|asked| ZoneOutcome::Failed(*asked, why.to_owned())).collect()
                 };
                 let (sender, receiver) = oneshot::channel();
                 let job = Arc::clone(&jobs);
-                let work = Box::new(move || {
+                let work = move || {
                     // Nobody waits any more: the query was cancelled while the job stood in the queue.
                     if sender.is_closed() {
                         return;
@@ -146,8 +147,11 @@ impl ScanJobs {
                     let scanned = catch_unwind(AssertUnwindSafe(|| job.work(task)));
                     // The receiver may be gone by now; then nobody wants the rows.
                     let _ = sender.send(scanned.ok());
-                });
-                jobs.pool.spawn(&jobs.share, work);
+                };
+                match is_tiny {
+                    true => work(),
+                    false => jobs.pool.spawn(&jobs.share, Box::new(work)),
+                }
                 Either::Right(async move {
                     match receiver.await {
                         Ok(Some(outcomes)) => outcomes,
