@@ -24,6 +24,10 @@ const AVERAGED: u32 = 64;
 /// more at a time than there are cores. Higher: small queries wait so long behind a plan that does not yield.
 const OVERRUN: Duration = Duration::from_millis(10);
 
+/// Who was served so much less than the others need not wait for the end of their jobs with what is short. A good part of
+/// what [`super::turns`] grants a flow to take up at once, so that it is one that comes now and then.
+const BEHIND: Duration = Duration::from_millis(5);
+
 /// Does a job, and says how long that kept its thread at work: what the job's share is charged. On the pool's threads, so
 /// it may ask the system about the thread that it runs on.
 pub type Perform = Arc<dyn Fn(Job) -> Duration + Send + Sync>;
@@ -42,12 +46,14 @@ struct Pool {
 
 struct State {
     turns: Turns<Work>,
-    /// Turns that are given, at most as many as there are threads and were lent.
+    /// Turns that are given, at most as many as there are threads and were lent; that beside them not counted.
     given: usize,
     /// Turns given in place of those that are held for too long.
     lent: usize,
     /// The turns that may be held for too long, at most as many as were given.
     long: Vec<Held>,
+    /// Whether a turn is given beside those, to what is short.
+    is_beside: bool,
     /// Of the last of those.
     number: u64,
     /// What a turn took, the last ones counting most; none before the first.
@@ -67,7 +73,16 @@ enum Work {
     /// Runs on a thread of the pool.
     Job(Job),
     /// Runs elsewhere; wants to be told.
-    Elsewhere { tell: oneshot::Sender<Turn>, may_overrun: bool },
+    Elsewhere { tell: oneshot::Sender<Turn>, length: Length },
+}
+
+/// What is known of the time that a turn is held for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Length {
+    /// Less than a job's.
+    Short,
+    /// It may be held for too long.
+    Long,
 }
 
 impl FairPool {
@@ -99,6 +114,7 @@ impl FairPool {
             given: 0,
             lent: 0,
             long: Vec::new(),
+            is_beside: false,
             number: 0,
             average: None,
             is_idleness_wanted: false,
@@ -107,21 +123,25 @@ impl FairPool {
         Ok(FairPool(Arc::new(Pool { threads, clock, perform, state, idle: Notify::new() })))
     }
 
-    /// Waits for a turn to compute on a thread of the caller's. Whoever has one must not wait for another turn, nor for
-    /// rows to arrive: the turn is a core that is kept free.
+    /// Waits for a turn to compute on a thread of the caller's, for less than a job takes. Whoever has one must not wait for
+    /// another turn, nor for rows to arrive: the turn is a core that is kept free.
+    ///
+    /// If all turns are given, and the flow was served less than those that have them, one more is: its thread and theirs
+    /// share the cores for that moment. One such turn at a time, and it is charged as any other, so that nobody gets more
+    /// by it, only sooner.
     pub async fn turn(&self, share: &Share) -> Turn {
-        self.turn_elsewhere(share, false).await
+        self.turn_elsewhere(share, Length::Short).await
     }
 
     /// The same for work that may take long without a pause. While it holds the turn for more than 10 ms, another is lent
     /// to those that wait.
     pub async fn long_turn(&self, share: &Share) -> Turn {
-        self.turn_elsewhere(share, true).await
+        self.turn_elsewhere(share, Length::Long).await
     }
 
-    async fn turn_elsewhere(&self, share: &Share, may_overrun: bool) -> Turn {
+    async fn turn_elsewhere(&self, share: &Share, length: Length) -> Turn {
         let (tell, receiver) = oneshot::channel();
-        self.0.push(share, Work::Elsewhere { tell, may_overrun });
+        self.0.push(share, Work::Elsewhere { tell, length });
         receiver.await.expect("a turn is sent or still waits in the pool, which lives as long as `self`")
     }
 
@@ -185,6 +205,7 @@ impl Pool {
         let mut state = self.state();
         state.turns.push(share, work);
         self.lend_overrun(&mut state);
+        self.give_beside(&mut state);
         self.start_all(state);
     }
 
@@ -203,6 +224,29 @@ impl Pool {
             held.is_lent = true;
             state.lent += 1;
         }
+    }
+
+    /// Gives a turn beside the others, if what is short waits in vain and comes first.
+    fn give_beside(self: &Arc<Self>, state: &mut State) {
+        let is_short = |work: &Work| matches!(work, Work::Elsewhere { length: Length::Short, .. });
+        while !state.is_beside && state.given >= self.width() + state.lent {
+            let Some((ticket, work)) = state.turns.give_if_behind(BEHIND, is_short) else { return };
+            if let Work::Elsewhere { tell, .. } = work {
+                state.is_beside = self.tell(state, ticket, tell, Place::Beside);
+            }
+        }
+    }
+
+    /// Gives a turn to somebody who waits for it elsewhere. False if nobody does any more.
+    fn tell(self: &Arc<Self>, state: &mut State, ticket: Ticket, tell: oneshot::Sender<Turn>, place: Place) -> bool {
+        let start = (self.clock)();
+        let turn = Turn { pool: Arc::clone(self), ticket: Some(ticket), start, place };
+        let Err(mut unwanted) = tell.send(turn) else { return true };
+        // Taken out, so that dropping the turn does not come back here.
+        if let Some(ticket) = unwanted.ticket.take() {
+            state.turns.done(ticket, Duration::ZERO);
+        }
+        false
     }
 
     /// Gives turns as long as there are some, and work that waits.
@@ -227,22 +271,32 @@ impl Pool {
                 let _ = catch_unwind(AssertUnwindSafe(job));
             });
             let took = (self.perform)(quiet);
-            match self.done(ticket, took, None) {
+            match self.done(ticket, took, Place::Usual) {
                 Some(next) => (ticket, job) = next,
                 None => return,
             }
         }
     }
 
-    /// A turn has ended, with its number if it has one; gives the job that it goes to, if it goes to one.
-    fn done(self: &Arc<Self>, ticket: Ticket, took: Duration, number: Option<u64>) -> Option<(Ticket, Job)> {
+    /// A turn has ended; gives the job that it goes to, if it goes to one.
+    fn done(self: &Arc<Self>, ticket: Ticket, took: Duration, place: Place) -> Option<(Ticket, Job)> {
         let mut state = self.state();
         state.turns.done(ticket, took);
         state.average = Some(state.average.map_or(took, |average| (average * (AVERAGED - 1) + took) / AVERAGED));
-        if state.hand_in(number) {
-            // Another was given in its place long ago.
-            self.leave_over(&mut state);
-            return None;
+        match place {
+            Place::Usual => {}
+            Place::Beside => {
+                state.is_beside = false;
+                self.give_beside(&mut state);
+                return None;
+            }
+            Place::Long(number) => {
+                if state.hand_in(number) {
+                    // Another was given in its place long ago.
+                    self.leave_over(&mut state);
+                    return None;
+                }
+            }
         }
         self.next_job(&mut state)
     }
@@ -253,15 +307,17 @@ impl Pool {
         while let Some((ticket, work)) = state.turns.give() {
             match work {
                 Work::Job(job) => return Some((ticket, job)),
-                Work::Elsewhere { tell, may_overrun } => {
-                    let start = (self.clock)();
-                    let number = may_overrun.then(|| state.note_long(start));
-                    let turn = Turn { pool: Arc::clone(self), ticket: Some(ticket), start, number };
-                    let Err(mut unwanted) = tell.send(turn) else { return None };
-                    // Whoever asked is gone. Taken out, so that dropping the turn does not come back here.
-                    state.hand_in(number);
-                    if let Some(ticket) = unwanted.ticket.take() {
-                        state.turns.done(ticket, Duration::ZERO);
+                Work::Elsewhere { tell, length } => {
+                    let place = match length {
+                        Length::Long => Place::Long(state.note_long((self.clock)())),
+                        Length::Short => Place::Usual,
+                    };
+                    if self.tell(state, ticket, tell, place) {
+                        return None;
+                    }
+                    // Whoever asked is gone.
+                    if let Place::Long(number) = place {
+                        state.hand_in(number);
                     }
                 }
             }
@@ -288,8 +344,8 @@ impl State {
     }
 
     /// A turn comes back. True if another was lent in its place.
-    fn hand_in(&mut self, number: Option<u64>) -> bool {
-        let Some(at) = self.long.iter().position(|held| Some(held.number) == number) else { return false };
+    fn hand_in(&mut self, number: u64) -> bool {
+        let Some(at) = self.long.iter().position(|held| held.number == number) else { return false };
         let is_lent = self.long.swap_remove(at).is_lent;
         self.lent -= usize::from(is_lent);
         is_lent
@@ -302,8 +358,18 @@ pub struct Turn {
     /// None once it was handed back.
     ticket: Option<Ticket>,
     start: Duration,
-    /// Of one that may be held for too long.
-    number: Option<u64>,
+    place: Place,
+}
+
+/// Which of the turns one is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// One of as many as there are threads.
+    Usual,
+    /// The same, and it may be held for too long; with its number among those.
+    Long(u64),
+    /// One more than those.
+    Beside,
 }
 
 impl Turn {
@@ -316,7 +382,7 @@ impl Turn {
 impl Drop for Turn {
     fn drop(&mut self) {
         let Some(ticket) = self.ticket.take() else { return };
-        if let Some((ticket, job)) = self.pool.done(ticket, self.elapsed(), self.number) {
+        if let Some((ticket, job)) = self.pool.done(ticket, self.elapsed(), self.place) {
             let pool = Arc::clone(&self.pool);
             self.pool.threads.spawn_fifo(move || pool.run(ticket, job));
         }

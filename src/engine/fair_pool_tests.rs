@@ -168,3 +168,42 @@ fn random_traffic_leaves_every_turn_free() {
         }
     }
 }
+
+#[test]
+fn who_was_served_less_gets_a_short_turn_beside_the_others() {
+    let time = Arc::new(AtomicU64::new(0));
+    let (set, now) = (Arc::clone(&time), time);
+    let clock: Clock = Arc::new(move || Duration::from_millis(now.load(Ordering::Relaxed)));
+    let pool = FairPool::new(1, clock).expect("a thread");
+    let at = |millis| set.store(millis, Ordering::Relaxed);
+    let ask = |flow: &str| {
+        let (pool, share) = (pool.clone(), share(flow, 1));
+        Box::pin(async move { pool.turn(&share).await })
+    };
+    let first = ask("a").now_or_never().expect("the node is idle");
+    let mut second = ask("a");
+    assert!(second.as_mut().now_or_never().is_none(), "it was served as much as itself");
+    at(20);
+    drop(first);
+    let second = second.now_or_never().expect("its turn");
+    assert_eq!(pool.load(), (1, 0));
+    // Another comes, which has had nothing for 20 ms.
+    let beside = ask("b").now_or_never().expect("a turn beside that");
+    let (mut third, mut next) = (ask("a"), ask("b"));
+    assert!(next.as_mut().now_or_never().is_none(), "one at a time");
+    assert!(third.as_mut().now_or_never().is_none(), "who has the cores waits");
+    assert_eq!(pool.load(), (1, 2));
+    at(30);
+    drop(beside);
+    let beside = next.now_or_never().expect("10 ms are still less than 20");
+    at(40);
+    drop(beside);
+    assert!(ask("b").now_or_never().is_none(), "it was charged 20 ms by now");
+    // What may take long is never beside the others.
+    let newcomer = share("c", 2);
+    let mut long = Box::pin(pool.long_turn(&newcomer));
+    assert!(long.as_mut().now_or_never().is_none());
+    assert_eq!(pool.load(), (1, 3));
+    drop((second, third, long));
+    assert_eq!(pool.load(), (0, 0));
+}

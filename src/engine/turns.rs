@@ -123,6 +123,17 @@ impl<T> Turns<T> {
         Some((Ticket { lane, client, query, charged }, job))
     }
 
+    /// The same, but only to work of which this is so, and of a flow that has been served at least so much less than those
+    /// that are served now, by its weight.
+    pub fn give_if_behind(&mut self, by: Duration, is_it: impl Fn(&T) -> bool) -> Option<(Ticket, T)> {
+        let lane = self.lanes.first()?;
+        let clients = self.lanes.get(lane)?;
+        let queries = clients.get(clients.first()?)?;
+        let next = queries.get(queries.first()?)?.waiting.front()?;
+        let is_behind = self.lanes.behind(lane) >= by;
+        (is_behind && is_it(next)).then(|| self.give()).flatten()
+    }
+
     /// A turn has ended, and took so long.
     pub fn done(&mut self, ticket: Ticket, took: Duration) {
         let Ticket { lane, client, query, charged } = ticket;

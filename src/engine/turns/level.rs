@@ -173,6 +173,11 @@ impl<K: Ord + Clone, C: Default> Level<K, C> {
         }
     }
 
+    /// How far a member is behind the level's time, as service of a member of weight 1.
+    pub fn behind(&self, key: &K) -> Duration {
+        self.now.ahead_of(self.time(key))
+    }
+
     /// What the member carries.
     pub fn get(&self, key: &K) -> Option<&C> {
         self.members.get(key).map(|member| &member.inner)
