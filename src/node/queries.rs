@@ -5,7 +5,9 @@
 //!
 //! What computes runs on the threads for plans: planning, and plans that do more than read. A query that only passes rows
 //! on runs where they come in: to look at a block once and hand it to its reader takes less than to change threads twice.
-//! Not so on a node that scans as well: who serves there must not wait for who scans.
+//! On a node that scans as well its rows come from there, and who serves must not wait for who scans: there a query's task
+//! runs on the threads for plans itself. A plan that does more than read has a task of its own everywhere, because it may
+//! compute for long without a pause, and its query is to end in time all the same.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -130,7 +132,8 @@ impl Queries {
                 return;
             };
             let queries = Arc::clone(self);
-            self.io.spawn(async move {
+            let home = if self.holds_data { &self.cpu } else { &self.io };
+            home.spawn(async move {
                 let guard = EndOnPanic { queries: Arc::clone(&queries), id };
                 let end = queries.run(id).await;
                 queries.end(id, end);
@@ -182,20 +185,18 @@ impl Queries {
         stop: &Stop,
         deadline: Duration,
     ) -> Result<Footer, Failure> {
-        let begun = self.on_cpu({
-            let (queries, spec, stop) = (Arc::clone(self), Arc::clone(&spec), stop.clone());
-            async move {
-                let planned = queries.settled_plan(id, &spec, &stop, deadline).await?;
-                Ok(match planned.plan.passes_rows_on() && !queries.holds_data {
-                    true => Begun::Planned(Box::new(planned)),
-                    false => Begun::Ended(Box::new(queries.execute(id, &spec, deadline, planned).await?)),
-                })
+        let planned = match self.holds_data {
+            true => self.settled_plan(id, &spec, stop, deadline).await?,
+            false => {
+                let (queries, spec, stop) = (Arc::clone(self), Arc::clone(&spec), stop.clone());
+                self.on_cpu(async move { queries.settled_plan(id, &spec, &stop, deadline).await }).await?
             }
-        });
-        match begun.await? {
-            Begun::Planned(planned) => self.execute(id, &spec, deadline, *planned).await,
-            Begun::Ended(footer) => Ok(*footer),
+        };
+        if planned.plan.passes_rows_on() {
+            return self.execute(id, &spec, deadline, planned).await;
         }
+        let queries = Arc::clone(self);
+        self.on_cpu(async move { queries.execute(id, &spec, deadline, planned).await }).await
     }
 
     /// Runs it on the threads for plans; it ends there if the caller does not wait for it any more.
@@ -333,13 +334,6 @@ impl Queries {
             service_ms: self.pool.average().map_or(0.0, |average| average.as_secs_f32() * 1e3),
         }
     }
-}
-
-/// What the threads for plans gave back.
-enum Begun {
-    /// It is to be run where rows come in.
-    Planned(Box<Planned>),
-    Ended(Box<Footer>),
 }
 
 /// A query's task that panics must not keep its permit.

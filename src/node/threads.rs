@@ -75,6 +75,7 @@ impl PlanRuntime {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(threads.max(PLAN_THREADS_MIN))
             .thread_name("plan")
+            .on_thread_start(begin_to_serve)
             // A deep plan recurses deeply; see `sql_gate` for what bounds it.
             .thread_stack_size(16 << 20)
             .enable_time()
