@@ -16,10 +16,10 @@ use super::measures::{Costs, SMALL, WEIGHTED};
 use super::scenarios::{Lengths, Scenarios};
 use super::{FIFO, columns, data, outcomes_of};
 
-const STEP_US: i64 = 1000;
+const STEP_US: i64 = 250;
 const QUEUE_MAX: usize = 200;
 const SCAN_US: f64 = 40_000.0;
-const SMALL_US: f64 = 1_000.0;
+const SMALL_US: f64 = 250.0;
 /// What the way there and back adds.
 const WIRE_US: i64 = 400;
 
