@@ -44,7 +44,7 @@ pub struct AdmissionLimits {
     pub concurrent_max: usize,
     /// `team_concurrent_max`: queries of one flow that run, as far as the strategy holds to it.
     pub team_concurrent_max: usize,
-    /// Cores that compute for queries on this node.
+    /// Cores that compute for queries, until more is told.
     pub cores: usize,
 }
 
@@ -118,10 +118,11 @@ impl Admission {
         (self.strategy.name(), self.strategy.turns())
     }
 
-    /// Whether a core has nothing to do, as far as the caller knows now. The next query that starts takes it: until told
-    /// again, no core is idle.
-    pub fn tell_idle(&mut self, is_core_idle: bool) {
-        self.is_core_idle = is_core_idle;
+    /// How many cores compute for queries, at least 1, and whether one has nothing to do, as far as the caller knows now.
+    /// The next query that starts takes it: until told again, no core is idle.
+    pub fn tell_cores(&mut self, cores: usize, is_one_idle: bool) {
+        self.limits.cores = cores.max(1);
+        self.is_core_idle = is_one_idle;
     }
 
     /// A query arrives. It either starts at once, to be collected by [`Self::start_next`], or waits; if it took the place

@@ -17,9 +17,9 @@ impl Desk {
         self.admission.set_strategy(strategy);
     }
 
-    /// Whether a core of this node has nothing to do now: to be told before queries are offered or started.
-    pub fn tell_idle(&mut self, is_core_idle: bool) {
-        self.admission.tell_idle(is_core_idle);
+    /// How many cores there are, and whether one has nothing to do now: to be told before queries are offered or started.
+    pub fn tell_cores(&mut self, cores: usize, is_one_idle: bool) {
+        self.admission.tell_cores(cores, is_one_idle);
     }
 
     /// In which order the work of running queries is to be done.

@@ -277,10 +277,10 @@ impl ClientService for Clients {
         let id = new_query_id().map_err(|error| queries.fail(FailureKind::Internal, "RANDOM", error))?;
         let (wait, partial_allowed) = (spec.wait, spec.allow_partial);
         let share = queries.share_for(id, &spec, client);
-        let is_core_idle = queries.pool.is_idle();
+        let cores = queries.cores();
         let offered = {
             let mut desk = queries.desk();
-            desk.tell_idle(is_core_idle);
+            desk.tell_cores(cores.most, cores.is_one_idle);
             desk.offer(id, spec, share, now.saturating_add(time_left), now)
         };
         offered.map_err(|failure| failure.at(queries.me()))?;

@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use overlay_ingest::PartitionId;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::state_dir::StateDir;
 use crate::config::Config;
@@ -56,6 +56,8 @@ pub struct Membership {
     placement: watch::Sender<Option<Arc<Placement>>>,
     /// Bumped whenever an announcement changed what is known.
     changed: watch::Sender<u64>,
+    /// Told when a node replies that it has less to do than cores.
+    room_told: Notify,
 }
 
 struct State {
@@ -127,6 +129,7 @@ impl Membership {
             news: watch::Sender::new(0),
             placement: watch::Sender::new(placement),
             changed: watch::Sender::new(0),
+            room_told: Notify::new(),
         };
         membership.announce_self();
         Ok(membership)

@@ -203,6 +203,7 @@ impl Node {
             room: ResultRoom::new(config.limits.result_bytes_max.saturating_add(disk_bytes_max)),
             spool,
             turn: AtomicU64::new(0),
+            started: AtomicU64::new(0),
             tracer: tracer.clone(),
             data: data.clone(),
             scans: Arc::clone(&scans),
@@ -301,7 +302,10 @@ impl Node {
             let queries = Arc::clone(&queries);
             async move {
                 loop {
-                    queries.pool.idled().await;
+                    tokio::select! {
+                        () = queries.pool.idled() => {}
+                        () = queries.membership.room_told() => {}
+                    }
                     queries.pump();
                 }
             }

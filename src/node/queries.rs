@@ -55,6 +55,10 @@ use crate::routing::{Link, Load, NodeId};
 /// After a deadline the leaves report their gaps; a plan that has not ended by then is dropped.
 const DEADLINE_GRACE: Duration = Duration::from_secs(1);
 
+/// From its start a query takes about so long until it has ordered what it wants of other nodes. Lower: several start for
+/// the same idle core. Higher: cores stay idle for longer.
+const ORDERED_WITHIN: Duration = Duration::from_millis(5);
+
 /// What a Leader needs to run queries.
 pub struct Queries {
     pub membership: Arc<Membership>,
@@ -75,6 +79,8 @@ pub struct Queries {
     pub room: ResultRoom,
     pub spool: Spool,
     pub turn: AtomicU64,
+    /// When a query started last, in nanoseconds of the clock.
+    pub started: AtomicU64,
     pub tracer: Tracer,
     pub data: Option<Arc<LocalData>>,
     pub scans: Arc<AtomicUsize>,
@@ -118,19 +124,21 @@ impl Queries {
     /// Starts whatever may start. To be called whenever a query came or ended, and when a core that was waited for has
     /// nothing to do.
     pub fn pump(self: &Arc<Self>) {
-        let is_core_idle = self.pool.is_idle();
-        self.desk().tell_idle(is_core_idle);
+        let is_idle_here = self.pool.is_idle();
+        let cores = self.cores();
+        self.desk().tell_cores(cores.most, cores.is_one_idle);
         loop {
             let (started, waiting) = {
                 let mut desk = self.desk();
                 (desk.start_next(self.now()), desk.load().1)
             };
             let Some(id) = started else {
-                if waiting > 0 {
-                    self.pool.want_idleness(!is_core_idle);
+                if waiting > 0 && self.holds_data {
+                    self.pool.want_idleness(!is_idle_here);
                 }
                 return;
             };
+            self.started.store(nanos(self.now()), Ordering::Relaxed);
             let queries = Arc::clone(self);
             let home = if self.holds_data { &self.cpu } else { &self.io };
             home.spawn(async move {
@@ -140,6 +148,20 @@ impl Queries {
                 drop(guard);
             });
         }
+    }
+
+    /// What admission is to know of the cores that scan, here and on other nodes.
+    pub(super) fn cores(&self) -> KnownCores {
+        let here = self.holds_data.then(|| (self.pool.width(), self.pool.is_idle()));
+        let others = self.membership.cores_of_others().map(|others| {
+            // A query that has just started has ordered nothing yet: what has room may be its own for a moment.
+            let since_start = nanos(self.now()).saturating_sub(self.started.load(Ordering::Relaxed));
+            (others.of_largest, others.have_room() && since_start >= nanos(ORDERED_WITHIN))
+        });
+        // As long as no node told, nothing is known to be busy.
+        let known = here.into_iter().chain(others).reduce(|a, b| (a.0.max(b.0), a.1 || b.1));
+        let (most, is_one_idle) = known.unwrap_or((self.pool.width(), true));
+        KnownCores { most, is_one_idle }
     }
 
     fn end(self: &Arc<Self>, id: QueryId, end: Result<Footer, Failure>) {
@@ -334,6 +356,17 @@ impl Queries {
             service_ms: self.pool.average().map_or(0.0, |average| average.as_secs_f32() * 1e3),
         }
     }
+}
+
+/// See [`Queries::cores`].
+pub(super) struct KnownCores {
+    /// Those of the node that has most.
+    pub most: usize,
+    pub is_one_idle: bool,
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// A query's task that panics must not keep its permit.

@@ -54,6 +54,13 @@ pub struct Load {
     pub service_ms: f32,
 }
 
+impl Load {
+    /// Whether less is to be done than it has cores. Not if it has not told how many.
+    pub fn has_room(&self) -> bool {
+        self.active.saturating_add(self.queued) < self.capacity
+    }
+}
+
 /// All that a node says of itself, once a second.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Announcement {

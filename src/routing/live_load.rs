@@ -48,6 +48,11 @@ impl LiveLoads {
         entry.ordered_at = now;
     }
 
+    /// When a node last replied.
+    pub fn replied_at(&self, node: &NodeId) -> Option<Duration> {
+        self.0.get(node)?.replied.map(|(_, at)| at)
+    }
+
     /// How busy a node is, as far as known, given what it last announced and when.
     pub fn load(&self, node: &NodeId, announced: Load, announced_at: Option<Duration>, now: Duration) -> Load {
         let Some(entry) = self.0.get(node) else { return announced };
@@ -61,6 +66,43 @@ impl LiveLoads {
         };
         let ordered = if is_newer(entry.ordered_at) { entry.ordered } else { 0 };
         Load { queued: said.queued.saturating_add(ordered), ..said }
+    }
+}
+
+/// The cores of the nodes that scan, and what they have to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cores {
+    /// Those of the node that has most. A query is on all nodes at the same time as a rule, so what keeps those of one
+    /// busy keeps all of them busy.
+    pub of_largest: usize,
+    count: u64,
+    busy: u64,
+}
+
+impl Cores {
+    /// Of nodes with these loads. None if no node told how many it has.
+    pub fn of(loads: impl IntoIterator<Item = Load>) -> Option<Cores> {
+        let cores = |load: Load| Cores {
+            of_largest: load.capacity as usize,
+            count: u64::from(load.capacity),
+            busy: u64::from(load.active) + u64::from(load.queued),
+        };
+        loads.into_iter().filter(|load| load.capacity > 0).map(cores).reduce(Cores::and)
+    }
+
+    /// Together with other nodes.
+    pub fn and(self, others: Cores) -> Cores {
+        Cores {
+            of_largest: self.of_largest.max(others.of_largest),
+            count: self.count + others.count,
+            busy: self.busy + others.busy,
+        }
+    }
+
+    /// Whether less is to be done than there are cores. Where one node has much to do and another nothing, there is not:
+    /// a query more would rather wait for the one than keep the other busy.
+    pub fn have_room(&self) -> bool {
+        self.busy < self.count
     }
 }
 
@@ -108,6 +150,23 @@ mod tests {
         check(90, (10, 1_500), 3_000, 70);
         check(10, (90, 1_500), 3_500, 10);
         check(10, (90, 1_500), 1_000_000, 10);
+    }
+
+    #[test]
+    fn nodes_have_room_while_there_is_less_to_do_than_cores() {
+        let load = |active, queued, capacity| Load { active, queued, capacity, service_ms: 0.0 };
+        let check = |loads: &[Load], expected: Option<(usize, bool)>| {
+            let found = Cores::of(loads.iter().copied());
+            assert_eq!(found.map(|cores| (cores.of_largest, cores.have_room())), expected, "{loads:?}");
+        };
+        check(&[load(2, 0, 2), load(1, 3, 4)], Some((4, false)));
+        check(&[load(2, 0, 2), load(1, 2, 4)], Some((4, true)));
+        check(&[load(0, 0, 1), load(9, 9, 2)], Some((2, false)));
+        check(&[load(0, 0, 1), load(1, 1, 2)], Some((2, true)));
+        // Who has not told its cores is not known to have any.
+        check(&[load(0, 0, 0), load(1, 0, 1)], Some((1, false)));
+        check(&[load(0, 0, 0)], None);
+        check(&[], None);
     }
 
     #[test]

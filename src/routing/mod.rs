@@ -23,7 +23,7 @@ pub use announcements::{Announcement, Announcements, Load, NodeState, Received};
 pub use assignment::{Assignment, Order, Snapshot, Tried};
 pub use forwarding::Forwarding;
 pub use known::{KnownPartition, PartitionStats};
-pub use live_load::LiveLoads;
+pub use live_load::{Cores, LiveLoads};
 pub use path::Path;
 pub use placement::{Placement, Replicas};
 pub use topology::{Link, Topology};

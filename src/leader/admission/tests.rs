@@ -200,12 +200,12 @@ fn a_deadline_that_cannot_be_met_is_refused_once_times_are_known() {
 #[test]
 fn an_idle_core_takes_one_more_query() {
     let mut admission = with("fair_queue", 200, 100, 60);
-    admission.tell_idle(false);
+    admission.tell_cores(1, false);
     for id in 0..20 {
         assert_eq!(admission.offer(QueryId(id), share("green", 1), NEVER, s(0)), Ok(None));
     }
     assert_eq!(drain(&mut admission, s(0)), [0, 1]);
-    admission.tell_idle(true);
+    admission.tell_cores(1, true);
     assert_eq!((drain(&mut admission, s(0)), drain(&mut admission, s(0))), (vec![2], vec![]));
     // Three run now, which is more than it takes: an end makes room for none.
     admission.finish(QueryId(0), s(1));
@@ -217,6 +217,9 @@ fn an_idle_core_takes_one_more_query() {
         assert_eq!(admission.offer(QueryId(id), share("pink", 1), NEVER, s(1)), Ok(None));
     }
     assert_eq!(drain(&mut admission, s(1)), [20, 21]);
+    // Nodes with more cores came.
+    admission.tell_cores(2, false);
+    assert_eq!(drain(&mut admission, s(1)), [4, 5, 22]);
 }
 
 #[test]

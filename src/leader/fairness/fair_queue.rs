@@ -5,8 +5,12 @@
 //! part, and costs memory. Queries of one flow that run together share what the flow gets: each more makes all of them
 //! slower, holds its rows for longer, and ends no earlier than if it had waited. So while every core is busy a flow runs
 //! [`PER_CORE`] queries a core and no more. As soon as a core has nothing to do, one more query starts, and so on until
-//! none is idle: a flow whose queries wait for other nodes gets as many as it takes. That is work-conserving: queries
+//! none is idle: a flow whose queries wait for something else gets as many as it takes. That is work-conserving: queries
 //! wait only while so many run that no core has nothing to do.
+//!
+//! With several nodes the cores are those of the largest, because a query is on all nodes at the same time, and one more
+//! query starts while the nodes together have less to do than cores. That is known from their replies, so it is less
+//! exact; what it prevents is that one flow's queries fill every link, in which those of others would have to queue.
 //!
 //! Up to what all may run, a permit is kept for whoever comes: a flow may have, for every permit that is free,
 //! `team_concurrent_max` / (`concurrent_max` − `team_concurrent_max`) of its own. With the usual limits one flow alone

@@ -28,7 +28,7 @@ pub struct FairnessLimits {
     /// `team_concurrent_max`: those of one flow; a flow that has them waits while others run less. At most
     /// `concurrent_max` makes sense.
     pub team_concurrent_max: usize,
-    /// Cores that compute for queries on this node.
+    /// Cores that compute for a query at the same time.
     pub cores: usize,
     /// Whether one of them has nothing to do: who starts now takes nothing from anybody.
     pub is_core_idle: bool,

@@ -102,7 +102,7 @@ fn simulate(strategy: &str, cores: usize, arrivals: &[Asked], window: Duration) 
     };
     loop {
         while let Some(asked) = arrivals.get(next).filter(|asked| asked.at <= now) {
-            admission.tell_idle(busy.len() < cores);
+            admission.tell_cores(cores, busy.len() < cores);
             match admission.offer(QueryId(next as u128), asked.share.clone(), NEVER, now) {
                 Ok(displaced) => outcome.refused += usize::from(displaced.is_some()),
                 Err(_) => outcome.refused += 1,
@@ -115,7 +115,7 @@ fn simulate(strategy: &str, cores: usize, arrivals: &[Asked], window: Duration) 
             {
                 busy.push(Zone { query, end: now + ZONE, ticket });
             }
-            admission.tell_idle(busy.len() < cores);
+            admission.tell_cores(cores, busy.len() < cores);
             let Some(id) = admission.start_next(now) else { break };
             let query = id.0 as usize;
             let pushed = left[query].0.min(2 * cores as u32);

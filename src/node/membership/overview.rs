@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use overlay_ingest::PartitionId;
 
@@ -10,12 +11,38 @@ use crate::engine::hop::Hop;
 use crate::engine::reader::Overview;
 use crate::routing::assignment::{Order, Snapshot};
 use crate::routing::path::shortest;
-use crate::routing::{Load, NodeId};
+use crate::routing::{Cores, Load, NodeId};
+
+/// For how long a node's word tells what its cores have to do. Busy nodes reply many times a second. One that has said
+/// nothing for so long may stand still, and what it was ordered must not keep the others from work; or it is at long
+/// scans, and queries more do little harm. Higher: who needs the others waits so long for one that stands still.
+const SPOKE_WITHIN: Duration = Duration::from_millis(250);
 
 /// What the leaves of a query at this node see.
 pub struct NodeOverview {
     pub membership: Arc<Membership>,
     pub hop: Arc<Hop>,
+}
+
+impl Membership {
+    /// The cores of the other nodes that scan, as far as they told just now; none if none did.
+    pub fn cores_of_others(&self) -> Option<Cores> {
+        let now = (self.clock)();
+        let state = self.lock();
+        let loads = state.announcements.iter().map(|said| (&said.origin, said.load)).filter_map(|(node, announced)| {
+            let scans = *node != self.me && self.config.process(node).is_some_and(|process| process.holds_data);
+            let heard_at = state.announcements.heard_at(node);
+            let spoke_at =
+                heard_at.max(state.live.replied_at(node)).filter(|at| now.saturating_sub(*at) <= SPOKE_WITHIN);
+            spoke_at.filter(|_| scans).map(|_| state.live.load(node, announced, heard_at, now))
+        });
+        Cores::of(loads)
+    }
+
+    /// Waits until a node replies that it has less to do than cores.
+    pub async fn room_told(&self) {
+        self.room_told.notified().await;
+    }
 }
 
 impl Overview for NodeOverview {
@@ -44,6 +71,9 @@ impl Overview for NodeOverview {
         if self.membership.config.process(node).is_some() {
             let now = (self.membership.clock)();
             self.membership.lock().live.replied(node, load, now);
+            if load.has_room() {
+                self.membership.room_told.notify_one();
+            }
         }
     }
 
