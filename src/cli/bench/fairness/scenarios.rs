@@ -17,8 +17,8 @@ use crate::cli::bench::load::schedule::{Pace, Timing, Weighted};
 use crate::delivery::encoding;
 use crate::routing::Team;
 
-/// Small queries of the modest team, a second: enough that the 99th percentile of a run is not its worst but one or two.
-const SMALL_RATE: f64 = 120.0;
+/// Small queries of the modest team, a second.
+const SMALL_RATE: f64 = 60.0;
 /// Requests of one source under way at the most: more than all places of the queue and of running queries.
 const OUTSTANDING_MAX: usize = 600;
 /// What a closed loop has under way: enough to keep the machine busy, few enough to keep it quick.
