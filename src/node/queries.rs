@@ -122,7 +122,7 @@ impl Queries {
     }
 
     /// Starts whatever may start. To be called whenever a query came or ended, and when a core that was waited for has
-    /// nothing to do.
+    /// nothing to do, here or on another node.
     pub fn pump(self: &Arc<Self>) {
         let is_idle_here = self.pool.is_idle();
         let cores = self.cores();

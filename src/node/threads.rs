@@ -55,7 +55,8 @@ pub(super) fn charged_by_work(clock: Clock) -> Perform {
     })
 }
 
-/// What a thread begins with that serves connections: of the runtime on which [`super::Node::start`] is called.
+/// What a thread begins with that serves connections, of the runtime on which [`super::Node::start`] is called; and one for
+/// plans: what it does is short as a rule, and somebody waits for it.
 pub fn begin_to_serve() {
     os::compute_in_pieces_of(IO_PIECE);
 }
