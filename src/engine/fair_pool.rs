@@ -2,8 +2,8 @@
 //! thread of its own takes a turn meanwhile, so that all of it together keeps `threads` cores busy and no more.
 //!
 //! The order is [`Turns`]' to say. Here it is carried out: at most `threads` turns at the same time, and for a moment one
-//! beside them for what is short, each charged the
-//! time that it took, as [`Perform`] or the clock passed in say. A thread that is done takes the next job itself, so a full node wakes nobody.
+//! beside them for what is short, each charged the time that it took, as [`Perform`] or the clock passed in say. A thread
+//! that is done takes the next job itself, so a full node wakes nobody.
 //!
 //! Invariant: work waits only while all turns are given; a turn that is dropped, wherever that happens, is given again.
 
