@@ -30,7 +30,8 @@
 //! chunks wait for [`engine::turns`], which divides a node's cores among teams, their clients and their queries; what it
 //! all cost goes to the account of [`leader::fairness`].
 //!
-//! Replies carry how busy their nodes are ([`routing::live_load`]), so that the next assignment may go by it.
+//! Replies carry how busy their nodes are ([`routing::live_load`]), so that the next assignment may go by it, and how
+//! many queries run at the same time.
 //!
 //! Meanwhile nodes announce what they know, hold and hear ([`routing::announcements`], `node::membership`), the Leader
 //! places partitions on the members of their team ([`routing::placement`]), and a node that is cut off from the Leader

@@ -18,6 +18,14 @@ fn pool(threads: usize) -> FairPool {
     FairPool::new(threads, clock).expect("threads")
 }
 
+/// A pool of one thread, and what sets its clock, in milliseconds.
+fn pool_that_is_told_the_time() -> (FairPool, impl Fn(u64)) {
+    let time = Arc::new(AtomicU64::new(0));
+    let now = Arc::clone(&time);
+    let clock: Clock = Arc::new(move || Duration::from_millis(now.load(Ordering::Relaxed)));
+    (FairPool::new(1, clock).expect("a thread"), move |millis| time.store(millis, Ordering::Relaxed))
+}
+
 /// Holds the pool's only thread until the sender goes.
 fn hold(pool: &FairPool) -> mpsc::Sender<()> {
     let (release, held) = mpsc::channel();
@@ -73,10 +81,7 @@ fn a_turn_elsewhere_waits_for_its_place_and_is_passed_on_when_dropped() {
 
 #[test]
 fn who_holds_a_turn_for_too_long_does_not_keep_the_others_waiting() {
-    let time = Arc::new(AtomicU64::new(0));
-    let (set, now) = (Arc::clone(&time), time);
-    let clock: Clock = Arc::new(move || Duration::from_millis(now.load(Ordering::Relaxed)));
-    let pool = FairPool::new(1, clock).expect("a thread");
+    let (pool, at) = pool_that_is_told_the_time();
     let (tell, told) = mpsc::channel();
     let spawn = || {
         let tell = tell.clone();
@@ -89,10 +94,10 @@ fn who_holds_a_turn_for_too_long_does_not_keep_the_others_waiting() {
     };
     let long = pool.long_turn(&share("a", 1)).now_or_never().expect("the node is idle");
     spawn();
-    set.store(10, Ordering::Relaxed);
+    at(10);
     pool.lend();
     assert_eq!(pool.load(), (1, 1), "not yet too long");
-    set.store(11, Ordering::Relaxed);
+    at(11);
     pool.lend();
     told.recv().expect("the job ran beside it");
     until((1, 0));
@@ -111,7 +116,7 @@ fn who_holds_a_turn_for_too_long_does_not_keep_the_others_waiting() {
     // Who did not say that it may take long keeps its turn.
     let held = pool.turn(&share("a", 1)).now_or_never().expect("the node is idle");
     spawn();
-    set.store(1_000, Ordering::Relaxed);
+    at(1_000);
     pool.lend();
     assert_eq!(pool.load(), (1, 1));
     drop(held);
@@ -171,11 +176,7 @@ fn random_traffic_leaves_every_turn_free() {
 
 #[test]
 fn who_was_served_less_gets_a_short_turn_beside_the_others() {
-    let time = Arc::new(AtomicU64::new(0));
-    let (set, now) = (Arc::clone(&time), time);
-    let clock: Clock = Arc::new(move || Duration::from_millis(now.load(Ordering::Relaxed)));
-    let pool = FairPool::new(1, clock).expect("a thread");
-    let at = |millis| set.store(millis, Ordering::Relaxed);
+    let (pool, at) = pool_that_is_told_the_time();
     let ask = |flow: &str| {
         let (pool, share) = (pool.clone(), share(flow, 1));
         Box::pin(async move { pool.turn(&share).await })

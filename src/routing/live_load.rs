@@ -91,7 +91,7 @@ impl Cores {
     }
 
     /// Together with other nodes.
-    pub fn and(self, others: Cores) -> Cores {
+    fn and(self, others: Cores) -> Cores {
         Cores {
             of_largest: self.of_largest.max(others.of_largest),
             count: self.count + others.count,
