@@ -32,5 +32,6 @@ impl ScanPool for InlinePool {
     }
 }
 
-/// The time since an arbitrary start. Passed in, so that simulated time works.
+/// The time since an arbitrary start. Passed in, so that simulated time works. A *work clock* tells what the thread that
+/// looks at it has computed: only two looks of the same thread can be compared.
 pub type Clock = Arc<dyn Fn() -> Duration + Send + Sync>;

@@ -54,6 +54,7 @@ pub struct Hop {
     pub remote: Arc<dyn RemoteScan>,
     pub pool: Arc<dyn ScanPool>,
     pub clock: Clock,
+    pub work_clock: Clock,
     /// The table's schema.
     pub schema: SchemaRef,
     /// The functions that a predicate may name.
@@ -204,7 +205,7 @@ impl Run {
             me: self.hop.me.clone(),
             pool: Arc::clone(&self.hop.pool),
             share: self.share(),
-            clock: Arc::clone(&self.hop.clock),
+            work_clock: Arc::clone(&self.hop.work_clock),
             filter,
             remaining: Arc::clone(&self.remaining),
             stop: self.stop.clone(),

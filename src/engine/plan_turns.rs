@@ -33,7 +33,7 @@ use futures::future::BoxFuture;
 use futures::{FutureExt, Stream, StreamExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::executor::ScanPool;
+use super::executor::{Clock, ScanPool};
 use super::fair_pool::{FairPool, Turn};
 use super::meter::{Meter, Spent};
 use super::share::Share;
@@ -44,15 +44,17 @@ pub struct TakesTurns {
     pub pool: FairPool,
     pub share: Share,
     pub meter: Arc<Meter>,
+    /// Tells what was computed; see [`Clock`].
+    work_clock: Clock,
     /// One permit for each turn that the plan may have at the same time.
     at_once: Arc<Semaphore>,
 }
 
 impl TakesTurns {
     /// For one plan.
-    pub fn new(pool: FairPool, share: Share, meter: Arc<Meter>) -> TakesTurns {
+    pub fn new(pool: FairPool, share: Share, meter: Arc<Meter>, work_clock: Clock) -> TakesTurns {
         let at_once = Arc::new(Semaphore::new(pool.width()));
-        TakesTurns { pool, share, meter, at_once }
+        TakesTurns { pool, share, meter, work_clock, at_once }
     }
 
     /// A turn, with the plan's permit to have one more. None once the semaphore is closed.
@@ -165,13 +167,14 @@ impl Stream for InTurns {
             self.awaited = Some(awaited);
             return Poll::Pending;
         };
-        let (turn, _permit) = given.expect("the semaphore of a plan is never closed");
-        let begun = turn.elapsed();
+        let _turn_and_permit = given.expect("the semaphore of a plan is never closed");
+        let begun = (self.taking.work_clock)();
         let polled = {
             let _until_it_is_dropped = InTurn::begin();
             self.rows.poll_next_unpin(context)
         };
-        self.taking.meter.add(Spent { cpu: turn.elapsed().saturating_sub(begun), ..Spent::default() });
+        let cpu = (self.taking.work_clock)().saturating_sub(begun);
+        self.taking.meter.add(Spent { cpu, ..Spent::default() });
         polled
     }
 }

@@ -15,7 +15,6 @@ use futures::{TryStreamExt, stream};
 
 use super::*;
 use crate::delivery::QueryId;
-use crate::engine::executor::Clock;
 use crate::engine::share::Flow;
 
 /// Every time a source is asked takes so long on the test's clock: all of it together is no reason to lend a turn.
@@ -48,10 +47,13 @@ impl Seen {
     /// With a pool of so many threads, whose clock only sources advance.
     fn with_threads(threads: usize) -> Arc<Seen> {
         let seen = Arc::new(Seen::default());
-        let of_clock = Arc::clone(&seen);
-        let clock: Clock = Arc::new(move || TICK * of_clock.clock.load(Ordering::Relaxed));
-        *seen.pool.lock().expect("no panic") = Some(FairPool::new(threads, clock).expect("threads"));
+        *seen.pool.lock().expect("no panic") = Some(FairPool::new(threads, seen.clock()).expect("threads"));
         seen
+    }
+
+    fn clock(self: &Arc<Self>) -> Clock {
+        let seen = Arc::clone(self);
+        Arc::new(move || TICK * seen.clock.load(Ordering::Relaxed))
     }
 
     fn pool(&self) -> FairPool {
@@ -109,9 +111,9 @@ fn plan(name: &'static str, batches: usize, seen: &Arc<Seen>) -> Arc<dyn Executi
     Arc::new(CoalescePartitionsExec::new(Arc::new(spread)))
 }
 
-fn taking(flow: &str, query: u128, pool: FairPool) -> TakesTurns {
+fn taking(flow: &str, query: u128, seen: &Arc<Seen>) -> TakesTurns {
     let share = Share { flow: Flow(Some(flow.into())), client: 1, query: QueryId(query), weight: 1 };
-    TakesTurns::new(pool, share, Arc::default())
+    TakesTurns::new(seen.pool(), share, Arc::default(), seen.clock())
 }
 
 async fn rows(plan: Arc<dyn ExecutionPlan>) -> usize {
@@ -124,7 +126,7 @@ async fn rows(plan: Arc<dyn ExecutionPlan>) -> usize {
 async fn every_task_of_a_plan_computes_in_a_turn() {
     for threads in [1, 3] {
         let seen = Seen::with_threads(threads);
-        let taking = taking("a", 1, seen.pool());
+        let taking = taking("a", 1, &seen);
         let in_turns = in_turns(plan("a", 40, &seen), &taking).expect("a plan");
         assert!(in_turns.is::<CoalescePartitionsExec>(), "to others it is the plan that it was");
         assert_eq!(rows(in_turns).await, 40);
@@ -148,10 +150,10 @@ async fn plans_compute_by_the_shares_of_their_teams() {
     let seen = Seen::with_threads(1);
     let plans = (1..=6).map(|query| {
         let (name, flow) = if query == 6 { ("alone", "b") } else { ("of five", "a") };
-        let taking = taking(flow, query, seen.pool());
+        let taking = taking(flow, query, &seen);
         rows(in_turns(source(name, 20, &seen), &taking).expect("a plan"))
     });
-    let held = seen.pool().turn(&taking("held", 0, seen.pool()).share).now_or_never().expect("the pool is idle");
+    let held = seen.pool().turn(&taking("held", 0, &seen).share).now_or_never().expect("the pool is idle");
     let mut all = futures::future::join_all(plans);
     assert!((&mut all).now_or_never().is_none(), "all wait for a turn");
     drop(held);
@@ -165,7 +167,7 @@ async fn plans_compute_by_the_shares_of_their_teams() {
 #[tokio::test]
 async fn a_plan_that_is_dropped_gives_its_turn_back() {
     let seen = Seen::with_threads(1);
-    let taking = taking("a", 1, seen.pool());
+    let taking = taking("a", 1, &seen);
     for steps in 0..20 {
         let in_turns = in_turns(plan("a", 40, &seen), &taking).expect("a plan");
         let mut batches = execute_stream(in_turns, Arc::default()).expect("it starts");

@@ -97,7 +97,8 @@ pub struct ScanJobs {
     pub pool: Arc<dyn ScanPool>,
     /// Whose turns the jobs take.
     pub share: Share,
-    pub clock: Clock,
+    /// Tells what a job computed; see [`Clock`].
+    pub work_clock: Clock,
     pub filter: Arc<ZoneFilter>,
     pub remaining: Arc<Remaining>,
     pub stop: Stop,
@@ -222,10 +223,10 @@ impl ScanJobs {
         if self.is_over() {
             return ZoneOutcome::Skipped(asked);
         }
-        let start = (self.clock)();
+        let start = (self.work_clock)();
         match self.filter_zone(look) {
             Ok(Some(mut answers)) => {
-                let took = (self.clock)().saturating_sub(start);
+                let took = (self.work_clock)().saturating_sub(start);
                 if let Some(first) = answers.first_mut() {
                     first.cpu = took;
                 }

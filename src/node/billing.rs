@@ -59,11 +59,10 @@ impl Queries {
         meter: Option<&Meter>,
     ) -> Option<Result<Arrived>> {
         poll_fn(|context| {
-            let start = self.now();
+            let Some(meter) = meter else { return arrivals.poll_next_unpin(context) };
+            let start = (self.hop.work_clock)();
             let polled = arrivals.poll_next_unpin(context);
-            if let Some(meter) = meter {
-                meter.add(Spent { cpu: self.now().saturating_sub(start), ..Spent::default() });
-            }
+            meter.add(Spent { cpu: (self.hop.work_clock)().saturating_sub(start), ..Spent::default() });
             polled
         })
         .await

@@ -84,6 +84,7 @@ impl LocalOverlay {
             store,
             remote: Arc::new(NoLinks),
             pool: Arc::new(FairPool::new(threads, Arc::clone(&clock)).map_err(|error| engine_error(&error))?),
+            work_clock: super::threads::work_clock(Arc::clone(&clock)),
             clock,
             schema: observations(),
             functions: engine.functions(),

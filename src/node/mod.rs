@@ -172,6 +172,7 @@ impl Node {
             remote: Arc::clone(&links) as Arc<_>,
             pool: Arc::new(pool.clone()),
             clock: Arc::clone(&clock),
+            work_clock: threads::work_clock(Arc::clone(&clock)),
             schema: observations(),
             functions: engine.functions(),
         });

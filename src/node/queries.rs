@@ -260,7 +260,7 @@ impl Queries {
         };
         self.desk().open_result(id, plan.schema(), chunking, self.now())?;
         let (pool, share, meter) = (self.pool.clone(), self.turn_share(id), Arc::clone(&context.meter));
-        let taking = TakesTurns::new(pool, share, meter);
+        let taking = TakesTurns::new(pool, share, meter, Arc::clone(&self.hop.work_clock));
         let is_metered = plan.take_turns(&taking).map_err(|error| read_failure(&error, self.me()))?;
         let meter = (!is_metered).then_some(&*context.meter);
         let mut batches =

@@ -55,6 +55,12 @@ pub(super) fn charged_by_work(clock: Clock) -> Perform {
     })
 }
 
+/// A clock that goes while the thread that looks at it computes: what lies between two looks of one thread is what it
+/// computed, however long it had to wait for its core. Where the system does not tell, it is the clock passed in.
+pub(super) fn work_clock(clock: Clock) -> Clock {
+    Arc::new(move || os::thread_work().unwrap_or_else(|| clock()))
+}
+
 /// What a thread begins with that serves connections, of the runtime on which [`super::Node::start`] is called; and one for
 /// plans: what it does is short as a rule, and somebody waits for it.
 pub fn begin_to_serve() {

@@ -129,6 +129,7 @@ impl Alone {
             remote: Arc::new(PeerLinks::default()),
             pool: Arc::new(InlinePool),
             clock: Arc::new(|| Duration::ZERO),
+            work_clock: Arc::new(|| Duration::ZERO),
             schema: observations(),
             functions: engine.functions(),
         });

@@ -165,6 +165,7 @@ pub fn make(seed: u64, engine: &Engine, trouble: Trouble) -> (World, Hops) {
             remote: Arc::new(wire),
             pool: Arc::new(InlinePool),
             clock: Arc::new(|| Duration::ZERO),
+            work_clock: Arc::new(|| Duration::ZERO),
             schema: Arc::clone(&schema),
             functions: engine.functions(),
         })

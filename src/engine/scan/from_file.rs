@@ -30,7 +30,7 @@ struct Read {
 impl ScanJobs {
     /// Reads these zones as far as needed, and looks at them.
     pub(super) fn scan_file(&self, asked: PartitionId, on_disk: &PartitionOnDisk, zones: &[u32]) -> Vec<ZoneOutcome> {
-        let start = (self.clock)();
+        let start = (self.work_clock)();
         let mut outcomes = match self.read_and_scan(asked, on_disk, zones) {
             Ok(outcomes) => outcomes,
             Err(error) => return vec![ZoneOutcome::Failed(asked, error.to_string())],
@@ -40,7 +40,7 @@ impl ScanJobs {
             ZoneOutcome::Skipped(_) | ZoneOutcome::Failed(..) => Duration::ZERO,
         };
         let counted: Duration = outcomes.iter().map(answered).sum();
-        let reading = (self.clock)().saturating_sub(start).saturating_sub(counted);
+        let reading = (self.work_clock)().saturating_sub(start).saturating_sub(counted);
         // The first zone bears the cost of having them all.
         let first = outcomes.iter_mut().find_map(|outcome| match outcome {
             ZoneOutcome::Answered(answers, took) => answers.first_mut().zip(Some(took)),

@@ -277,7 +277,7 @@ mod tests {
             me: NodeId::from("a"),
             pool: Arc::new(InlinePool),
             share: Share { flow: Flow(None), client: 0, query: QueryId(1), weight: 0 },
-            clock: Arc::new(|| Duration::ZERO),
+            work_clock: Arc::new(|| Duration::ZERO),
             filter: Arc::new(ZoneFilter::new(None, projection, &schema, ScanPath::Any).unwrap()),
             remaining: Arc::new(Remaining::new(None)),
             stop,

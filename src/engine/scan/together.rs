@@ -38,7 +38,7 @@ impl ScanJobs {
                 together.outcomes.push(ZoneOutcome::Skipped(asked));
                 continue;
             }
-            let start = (self.clock)();
+            let start = (self.work_clock)();
             let matches = match self.matches(look) {
                 Ok(matches) => matches,
                 Err(error) => {
@@ -49,7 +49,7 @@ impl ScanJobs {
             let entry = look.entry();
             let mut answer = self.answer(asked, entry, look.held.zones.len(), How::Scanned);
             answer.bytes_scanned = column_bytes(&entry.rows, self.filter.columns());
-            answer.cpu = (self.clock)().saturating_sub(start);
+            answer.cpu = (self.work_clock)().saturating_sub(start);
             together.add(answer, &entry.rows, matches);
         }
         together.finish()
@@ -60,12 +60,12 @@ impl ScanJobs {
     }
 
     fn close(&self, asked: PartitionId, span: Span) -> ZoneOutcome {
-        let start = (self.clock)();
+        let start = (self.work_clock)();
         let zone = span.answers.first().map_or(0, |answer| answer.zone);
         match self.pack(span) {
             Ok(mut answers) => {
                 if let Some(first) = answers.first_mut() {
-                    first.cpu += (self.clock)().saturating_sub(start);
+                    first.cpu += (self.work_clock)().saturating_sub(start);
                 }
                 let took: Duration = answers.iter().map(|answer| answer.cpu).sum();
                 ZoneOutcome::Answered(answers, took)
