@@ -35,9 +35,16 @@ const SCAN_PIECE: Duration = Duration::from_millis(20);
 /// The same of those that read from connections and write to them.
 const IO_PIECE: Duration = Duration::from_micros(500);
 
+/// By how much threads that scan give way, in steps of niceness. Who serves has little to do, and for every scan: without
+/// this a thread that passes on what several scans have found soon has had its equal part of the core, waits while the next
+/// scan computes, and with it all waits that it has not come to, refusals and small answers among them. What this costs: beside
+/// other programs that compute all the time, scans get a ninth of what those get.
+const SCANS_GIVE_WAY: i32 = 10;
+
 /// What a thread that scans begins with.
 pub(super) fn begin_to_scan() {
     os::compute_in_pieces_of(SCAN_PIECE);
+    os::give_way(SCANS_GIVE_WAY);
 }
 
 /// Does a job and counts what it computed. Time in which the system gave the core to others is left out: on a full
