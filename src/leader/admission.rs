@@ -9,6 +9,10 @@
 //! more than it has. A caller that drives it: at an offer, a finish, a withdrawal and every second or so, call
 //! [`Admission::expired`], then [`Admission::start_next`] until it has nothing more.
 //!
+//! Deadlines come before the strategy: of those that may start, first come those that will most likely end in time, and
+//! of these the one that the strategy says. How long a query takes is guessed from what its flow's last ones took, and from
+//! the time that its client gave it; a query that cannot end in time is sent away.
+//!
 //! A refusal does not look at the queue, only at the flows, and keeps nothing but counts.
 //!
 //! Invariants: running ≤ `concurrent_max`; queued ≤ `queue_capacity`; a query is at one place only; after all are gone
@@ -57,11 +61,23 @@ pub enum Place {
     Running,
 }
 
+/// How long a query may run before it counts as a long one, whatever it cost as far as was told. A good deal more than
+/// queries take that wait for the cores of a busy node.
+const RUNS_LONG: Duration = Duration::from_secs(10);
+
 /// A query that had to give its place in the queue to another; it is gone, and its client is to be told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Displaced {
     pub id: QueryId,
     pub why: Refused,
+}
+
+/// A query that waited in vain; it is gone, and its client is to be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Expired {
+    pub id: QueryId,
+    /// None if its deadline has come; else it was sent away before, because it could not have ended in time.
+    pub why: Option<Refused>,
 }
 
 struct Running {
@@ -158,7 +174,7 @@ impl Admission {
         if decision == Decision::Start {
             self.start(query, now);
         } else {
-            self.flow_of(&query.share.flow).queues(query.share.weight);
+            self.flow_of(&query.share.flow).queues(&query.share);
             self.queue.push(query);
             self.queued_peak = self.queued_peak.max(self.queue.len());
         }
@@ -188,15 +204,20 @@ impl Admission {
         }
     }
 
+    /// A request was refused, and that took the node so much.
+    pub fn charge_refusal(&mut self, share: &Share, cost: Cost) {
+        self.account.charge_flow(share, cost);
+    }
+
     /// A query that ran has ended, however it ended: gives its permit back. False, and nothing happens, if it does not
     /// run (any more).
     pub fn finish(&mut self, id: QueryId, now: Duration) -> bool {
         let Some(started) = self.running.get(&id).map(|running| running.started) else { return false };
         let service = now.saturating_sub(started);
         if let Some(flow) = self.stop(id) {
-            self.flow_of(&flow).ends(service);
+            self.flow_of(&flow).ends(service, now);
+            self.services.add(service);
         }
-        self.services.add(service);
         self.check();
         true
     }
@@ -216,11 +237,25 @@ impl Admission {
     }
 
     /// Takes out the queries that waited until their deadline, or so long that they could not end before it any more, in
-    /// order of arrival. They never start; until they are taken out they hold their places.
-    pub fn expired(&mut self, now: Duration) -> Vec<QueryId> {
+    /// order of arrival. They never start; until they are taken out they hold their places. Notes as well which of those
+    /// that run have become long.
+    pub fn expired(&mut self, now: Duration) -> Vec<Expired> {
+        for running in self.running.values_mut() {
+            if now.saturating_sub(running.started) > RUNS_LONG {
+                self.account.becomes_long(&mut running.bill);
+            }
+        }
         let mut expired = Vec::new();
         while let Some(at) = self.queue.position_of(|query| !self.is_in_time(query, now)) {
-            expired.extend(self.give_up(at));
+            let Some(query) = self.give_up(at) else { break };
+            let left = query.deadline.saturating_sub(now);
+            let why = (!left.is_zero()).then(|| {
+                self.flow_of(&query.share.flow).counters.displaced += 1;
+                let least = self.least_service(&query.share, query.given());
+                let retry_after = self.hints.next(self.services.average(), self.running.len(), now);
+                Refused::TooLate { left, least, retry_after }
+            });
+            expired.push(Expired { id: query.id, why });
         }
         self.check();
         expired
@@ -294,13 +329,13 @@ impl Admission {
         let first = |is_it: &dyn Fn(&Queued) -> bool| {
             self.strategy.pick(&mut self.queue.waiting(is_it), &self.account, &limits)
         };
-        first(&|query| self.has_left(query, self.most_service(&query.share), now))
+        first(&|query| self.has_left(query, self.most_service(&query.share, query.given()), now))
             .or_else(|| first(&|query| self.is_in_time(query, now)))
     }
 
     /// Whether a query that waits may still end before its deadline.
     fn is_in_time(&self, query: &Queued, now: Duration) -> bool {
-        self.has_left(query, self.least_service(&query.share), now)
+        self.has_left(query, self.least_service(&query.share, query.given()), now)
     }
 
     fn has_left(&self, query: &Queued, time: Duration, now: Duration) -> bool {
@@ -328,21 +363,20 @@ impl Admission {
         Some(flow)
     }
 
-    fn give_up(&mut self, at: usize) -> Option<QueryId> {
+    fn give_up(&mut self, at: usize) -> Option<Queued> {
         let query = self.leave_queue(at)?;
         self.account.leaves(&query.share);
-        Some(query.id)
+        Some(query)
     }
 
     fn leave_queue(&mut self, at: usize) -> Option<Queued> {
         let query = self.queue.remove(at)?;
-        self.flow_of(&query.share.flow).counters.queued -= 1;
+        self.flow_of(&query.share.flow).leaves_queue(query.share.client);
         Some(query)
     }
 
-    /// Asks something about who has how many places, with the one that arrives among them.
-    fn with_places<R>(&self, arriving: &Share, ask: impl FnOnce(&Places<'_>) -> R) -> R {
-        let own = self.flows.get(&arriving.flow).map_or(0, |own| own.counters.queued);
+    /// Asks something about who has how many places, with the one that arrives among them, whose flow has `own`.
+    fn with_places<R>(&self, arriving: &Share, own: usize, ask: impl FnOnce(&Places<'_>) -> R) -> R {
         let others = self.flows.iter().filter(|(flow, state)| **flow != arriving.flow && state.counters.queued > 0);
         let others = others.map(|(flow, state)| (flow, state.weight.max(1), state.counters.queued));
         let flows: Vec<_> = [(&arriving.flow, arriving.weight.max(1), own)].into_iter().chain(others).collect();

@@ -10,7 +10,7 @@ use std::time::Duration;
 use arrow::datatypes::SchemaRef;
 use tokio::sync::watch;
 
-use super::admission::{Admission, AdmissionCounters, Refused};
+use super::admission::{Admission, AdmissionCounters, Expired, Refused};
 use super::answer::{Footer, QuerySpec, QueryState, QueryStatus};
 use super::fairness::Share;
 use crate::delivery::result::ChunkingParams;
@@ -347,9 +347,18 @@ impl Desk {
     pub fn expire(&mut self, now: Duration) {
         self.charge_all_spent();
         self.charge_for_holding(now);
-        for id in self.admission.expired(now) {
-            let message = "the deadline came while the query waited in the queue";
-            self.end(id, Err(Failure::new(FailureKind::DeadlineExceeded, "DEADLINE", message)), now);
+        for Expired { id, why } in self.admission.expired(now) {
+            let failure = match &why {
+                Some(why) => {
+                    self.refused += 1;
+                    refusal(why)
+                }
+                None => {
+                    let message = "the deadline came while the query waited in the queue";
+                    Failure::new(FailureKind::DeadlineExceeded, "DEADLINE", message)
+                }
+            };
+            self.end(id, Err(failure), now);
         }
         let is_overdue = |query: &Query| query.state == QueryState::Running && now >= query.deadline;
         let overdue: Vec<(QueryId, Duration)> = self
@@ -444,7 +453,7 @@ fn refusal(refused: &Refused) -> Failure {
     let reason = match refused {
         Refused::QueueFull { .. } => "QUEUE_FULL",
         Refused::Displaced { .. } => "DISPLACED",
-        Refused::DeadlineCannotBeMet { .. } => "DEADLINE_CANNOT_BE_MET",
+        Refused::DeadlineCannotBeMet { .. } | Refused::TooLate { .. } => "DEADLINE_CANNOT_BE_MET",
     };
     Failure {
         retry_after: Some(refused.retry_after()),

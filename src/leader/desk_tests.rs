@@ -104,3 +104,23 @@ fn whatever_ends_a_query_nothing_is_left_of_it() {
         }
     }
 }
+
+/// Told before its deadline that it will not end in time is a refusal with a hint; told at its deadline it has expired.
+#[test]
+fn a_query_that_is_sent_away_from_the_queue_is_refused() {
+    let s = Duration::from_secs;
+    let mut desk = desk();
+    let ids = [1, 2, 3].map(QueryId);
+    for (id, deadline) in [(ids[0], s(600)), (ids[1], s(19)), (ids[2], s(10))] {
+        desk.offer(id, spec(), share(id), deadline, s(0)).unwrap();
+    }
+    assert_eq!(desk.start_next(s(0)), Some(ids[0]));
+    desk.end(ids[0], Err(Failure::new(FailureKind::Internal, "BROKEN", "after 10 s")), s(10));
+    desk.expire(s(10));
+    let told =
+        |id| desk.failure(id).map(|failure| (failure.kind, failure.reason.clone(), failure.retry_after.is_some()));
+    let refused = (FailureKind::ResourceExhausted, "DEADLINE_CANNOT_BE_MET".to_owned(), true);
+    assert_eq!(told(ids[1]), Some(refused), "9 s were left of 19, and the last took 10");
+    assert_eq!(told(ids[2]), Some((FailureKind::DeadlineExceeded, "DEADLINE".to_owned(), false)));
+    assert_eq!(desk.totals(), (3, 1));
+}

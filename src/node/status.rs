@@ -89,7 +89,7 @@ pub struct FlowMetrics {
     pub admitted: u64,
     /// Ever refused.
     pub refused: u64,
-    /// Ever sent away from a full queue for a flow that had less of it.
+    /// Ever sent away from the queue: for a flow or client that had less of it, or because too little time was left to end.
     pub displaced: u64,
     /// Of the last 200 that started; `None` before the first.
     pub wait_p50_us: Option<u64>,

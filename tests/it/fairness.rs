@@ -318,7 +318,8 @@ async fn giant_joins_of_one_team_do_not_starve_another() {
         })
         .await;
     }
-    assert_eq!(count_running(&client, &giants).await, 2, "two a core, without an end");
+    // Two a core, and more once it is seen how long they take.
+    assert!(count_running(&client, &giants).await >= 2, "without an end");
     // What an operator computes without a pause is charged when it pauses, so the joins' charge says little yet.
     assert!(charged(None) > Duration::ZERO, "the small queries are charged for their own");
     for id in giants {

@@ -20,7 +20,7 @@ pub struct FlowCounters {
     pub admitted: u64,
     /// Ever refused.
     pub refused: u64,
-    /// Ever sent away from the queue for another flow.
+    /// Ever sent away from the queue: for another flow or client, or because too little time was left to end.
     pub displaced: u64,
     /// Waits of the last 200 that started.
     pub waits: Waits,

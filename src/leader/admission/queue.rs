@@ -13,6 +13,13 @@ pub(super) struct Queued {
     pub deadline: Duration,
 }
 
+impl Queued {
+    /// The time that its client gave it.
+    pub fn given(&self) -> Duration {
+        self.deadline.saturating_sub(self.offered)
+    }
+}
+
 /// As long as the caller lets it grow.
 #[derive(Default)]
 pub(super) struct Queue(VecDeque<Queued>);
@@ -39,8 +46,8 @@ impl Queue {
         self.0.iter().position(is_it)
     }
 
-    pub fn newest_of(&self, flow: &Flow) -> Option<usize> {
-        self.0.iter().rposition(|query| query.share.flow == *flow)
+    pub fn newest_of(&self, flow: &Flow, client: u64) -> Option<usize> {
+        self.0.iter().rposition(|query| query.share.client == client && query.share.flow == *flow)
     }
 
     /// Those of which this is so, in order of arrival.

@@ -1,6 +1,7 @@
 //! The last times of something.
 
 use std::collections::VecDeque;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::counts::Waits;
@@ -24,6 +25,13 @@ impl Recent {
     pub fn average(&self) -> Option<Duration> {
         let sum: Duration = self.0.iter().sum();
         (!self.0.is_empty()).then(|| sum / self.0.len() as u32)
+    }
+
+    /// The mean of the last ones, at the most and at the least so many of them; none if there are not as many.
+    pub fn average_of(&self, counts: RangeInclusive<usize>) -> Option<Duration> {
+        let count = self.0.len().min(*counts.end());
+        let sum: Duration = self.0.range(self.0.len() - count..).sum();
+        (count > 0 && count >= *counts.start()).then(|| sum / count as u32)
     }
 
     /// The three figures that are told.
@@ -57,5 +65,7 @@ mod tests {
         (1..=1_000).for_each(|i| recent.add(ms(i)));
         assert_eq!(recent.average(), Some(Duration::from_micros(900_500)));
         assert_eq!((recent.percentile(50), recent.percentile(99)), (Some(ms(900)), Some(ms(998))));
+        assert_eq!((recent.average_of(1..=3), recent.average_of(1..=900)), (Some(ms(999)), recent.average()));
+        assert_eq!((recent.average_of(0..=0), recent.average_of(201..=900)), (None, None));
     }
 }

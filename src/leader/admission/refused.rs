@@ -20,9 +20,9 @@ pub enum Refused {
         /// When a place is likely to be free.
         retry_after: Duration,
     },
-    /// It waited, but its team has more than its share of a full queue, and a query of another team needed the place.
+    /// It waited, but its team or client has more than its share of a full queue, and a query of another needed the place.
     #[error(
-        "{queued} queries are waiting and {active} running, and another team has fewer of them; try again in {} ms",
+        "{queued} queries are waiting and {active} running, and others have fewer of them; try again in {} ms",
         retry_after.as_millis()
     )]
     Displaced {
@@ -34,13 +34,26 @@ pub enum Refused {
         retry_after: Duration,
     },
     /// It would still be waiting at its deadline, or so late before it that it could not end. More time may help, and so may waiting a while.
-    #[error("about {} ms to wait, but {} ms left until the deadline", wait.as_millis(), left.as_millis())]
+    #[error(
+        "it may take {} ms until it ends, but {} ms are left until the deadline",
+        needed.as_millis(), left.as_millis()
+    )]
     DeadlineCannotBeMet {
-        /// The wait to be expected.
-        wait: Duration,
+        /// The wait to be expected, with a margin, and what it then takes.
+        needed: Duration,
         /// The time that is left; zero if the deadline has passed.
         left: Duration,
         /// When a query with as much time is likely to find a shorter wait.
+        retry_after: Duration,
+    },
+    /// It waited, and before its turn came so little of its time was left that it would not have ended.
+    #[error("{} ms are left until the deadline, and queries of this team take {} ms at least", left.as_millis(), least.as_millis())]
+    TooLate {
+        /// The time that was left.
+        left: Duration,
+        /// What it was taken to need.
+        least: Duration,
+        /// When a place is likely to be free.
         retry_after: Duration,
     },
 }
@@ -51,14 +64,15 @@ impl Refused {
         match self {
             Refused::QueueFull { retry_after, .. }
             | Refused::Displaced { retry_after, .. }
+            | Refused::TooLate { retry_after, .. }
             | Refused::DeadlineCannotBeMet { retry_after, .. } => *retry_after,
         }
     }
 }
 
-/// When a query with so little time left is likely to fit: once the wait is down to that.
-pub(super) fn until_it_fits(wait: Duration, left: Duration) -> Duration {
-    clamped(wait.saturating_sub(left))
+/// When a query with so little time left is likely to fit: once the wait is shorter by so much.
+pub(super) fn until_it_fits(needed: Duration, left: Duration) -> Duration {
+    clamped(needed.saturating_sub(left))
 }
 
 /// Spreads those that are sent away over the time in which places become free, one after the other, so that they do not

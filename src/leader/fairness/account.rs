@@ -18,6 +18,10 @@ use crate::engine::turns::level::{Level, VirtualTime};
 const QUERY_UNKNOWN: Duration = Duration::from_millis(1);
 /// How much of an average the newest value makes up.
 const NEWEST: f64 = 0.125;
+/// A query that cost more is a *long* one: several times what a scan of a million rows takes. Less, and queries of usual
+/// length all run at the same time under load and end together, late. More, and what is small waits longer for a flow's
+/// first giants.
+const LONG: Duration = Duration::from_millis(250);
 
 /// What runs now, and what it cost so far.
 #[derive(Default)]
@@ -31,6 +35,8 @@ pub struct Account {
 #[derive(Debug, Clone, Copy)]
 struct Standing {
     running: usize,
+    /// Those of them that are long.
+    long: usize,
     weight: u32,
     charged: Duration,
     /// Averages over its queries; none before the first has ended.
@@ -46,6 +52,7 @@ pub struct Bill {
     measured: Duration,
     cpu: Duration,
     rows_scanned: u64,
+    is_long: bool,
 }
 
 impl Bill {
@@ -66,6 +73,11 @@ impl Account {
     /// Running queries of one flow.
     pub fn of(&self, flow: &Flow) -> usize {
         self.flows.get(flow).map_or(0, |standing| standing.running)
+    }
+
+    /// Running queries of one flow that are not long, as far as is known.
+    pub fn brief(&self, flow: &Flow) -> usize {
+        self.flows.get(flow).map_or(0, |standing| standing.running - standing.long)
     }
 
     /// Its weight relative to other flows, at least 1.
@@ -92,7 +104,7 @@ impl Account {
     /// A query begins to wait. Its flow's newest weight counts.
     pub(in crate::leader) fn arrives(&mut self, share: &Share) {
         let weight = share.weight.max(1);
-        let none = Standing { running: 0, weight, charged: Duration::ZERO, per_query: None, per_row: None };
+        let none = Standing { running: 0, long: 0, weight, charged: Duration::ZERO, per_query: None, per_row: None };
         self.flows.entry(share.flow.clone()).or_insert(none).weight = weight;
         self.shares.join(&share.flow, weight).join(&share.client, 1);
     }
@@ -118,6 +130,7 @@ impl Account {
             measured: Duration::ZERO,
             cpu: Duration::ZERO,
             rows_scanned: 0,
+            is_long: false,
         };
         self.set_charged(&mut bill, estimate);
         bill
@@ -141,15 +154,26 @@ impl Account {
         if bill.measured > bill.charged {
             self.set_charged(bill, bill.measured);
         }
+        if bill.measured > LONG {
+            self.becomes_long(bill);
+        }
+    }
+
+    /// The running query is a long one from now on, whatever was measured: an operator that does not pause tells nothing.
+    pub(in crate::leader) fn becomes_long(&mut self, bill: &mut Bill) {
+        if !std::mem::replace(&mut bill.is_long, true) {
+            self.flows.get_mut(&bill.share.flow).expect(WAITS).long += 1;
+        }
     }
 
     /// The query has ended: what was measured is charged in the end, and learnt from.
     pub(in crate::leader) fn ends(&mut self, mut bill: Bill) {
         let measured = bill.measured;
         self.set_charged(&mut bill, measured);
-        let Bill { share, cpu, rows_scanned, .. } = bill;
+        let Bill { share, cpu, rows_scanned, is_long, .. } = bill;
         let standing = self.flows.get_mut(&share.flow).expect(WAITS);
         standing.running -= 1;
+        standing.long -= usize::from(is_long);
         self.running -= 1;
         learn(&mut standing.per_query, measured.as_nanos() as f64);
         if rows_scanned > 0 {
@@ -158,15 +182,20 @@ impl Account {
         self.leaves(&share);
     }
 
-    /// Cost that comes up after the query's end: its result is held and sent.
-    pub(in crate::leader) fn charge_afterwards(&mut self, share: &Share, cost: Cost) {
+    /// Cost of a flow that is no query's. Nothing is kept of its client.
+    pub(in crate::leader) fn charge_flow(&mut self, share: &Share, cost: Cost) {
         let cost = cost.core_time();
         if let Some(standing) = self.flows.get_mut(&share.flow) {
             standing.charged += cost;
         }
         self.shares.charge(&share.flow, cost, share.weight.max(1));
+    }
+
+    /// Cost that comes up after the query's end: its result is held and sent.
+    pub(in crate::leader) fn charge_afterwards(&mut self, share: &Share, cost: Cost) {
+        self.charge_flow(share, cost);
         if let Some(clients) = self.shares.get_mut(&share.flow) {
-            clients.charge(&share.client, cost, 1);
+            clients.charge(&share.client, cost.core_time(), 1);
         }
     }
 

@@ -8,6 +8,10 @@
 //! none is idle: a flow whose queries wait for something else gets as many as it takes. That is work-conserving: queries
 //! wait only while so many run that no core has nothing to do.
 //!
+//! A query that turns out to be long does not count among those any more: the next one starts beside it, and since turns
+//! go to clients and queries that were served least, what is small ends soon among any number of giants, be they of its
+//! own team or client. So many giants may run as the limits allow.
+//!
 //! With several nodes the cores are those of the largest, because a query is on all nodes at the same time, and one more
 //! query starts while the nodes together have less to do than cores. That is known from their replies, so it is less
 //! exact; what it prevents is that one flow's queries fill every link, in which those of others would have to queue.
@@ -20,9 +24,12 @@
 //!
 //! **Deadlines.** A query is taken to be due [`PATIENCE`] after its arrival at the latest. So it can be overtaken by
 //! queries of its client that are due earlier, but only by those that came within that time after it: nobody starves.
+//! (Admission puts those first that are likely to end before their deadlines; see there.)
 //!
-//! **The queue.** When it is full, a flow below its share of the places takes that of the newest query of the flow that
-//! is furthest above its own. No flow can fill the queue alone, and none that keeps within its share is ever displaced.
+//! **The queue.** When it is full, a flow below its share of the places takes one of the flow that is furthest above its
+//! own; it is the newest query of that flow's client with the most that goes. So a client takes one of another client of
+//! its flow that has at least two more. No flow can fill the queue alone, and no client those of its flow; who keeps
+//! within his share is never displaced.
 
 use std::time::Duration;
 
@@ -47,7 +54,7 @@ impl Fairness for FairQueue {
         let free = limits.concurrent_max.saturating_sub(account.total());
         let left_to_others = limits.concurrent_max.saturating_sub(limits.team_concurrent_max);
         let running = account.of(flow);
-        let is_of_use = limits.is_core_idle || running < PER_CORE * limits.cores;
+        let is_of_use = limits.is_core_idle || account.brief(flow) < PER_CORE * limits.cores;
         is_of_use && free > 0 && running * left_to_others < free * limits.team_concurrent_max
     }
 
@@ -85,7 +92,16 @@ impl Fairness for FairQueue {
         most.map(|(flow, _, _)| (*flow).clone())
     }
 
-    /// A flow's own queries, and as many of each other flow as that one is entitled to start in the meantime.
+    fn displaces_client(&self, own: usize, most: usize) -> bool {
+        own + 1 < most
+    }
+
+    /// A client's own queries, and as many of each other client as start in the meantime.
+    fn ahead_in_flow(&self, own: usize, others: &mut dyn Iterator<Item = usize>) -> usize {
+        own + others.map(|theirs| theirs.min(own + 1)).sum::<usize>()
+    }
+
+    /// What comes first in its flow, and as many of each other flow as that one is entitled to start in the meantime.
     fn ahead(&self, arriving: &Share, places: &Places<'_>) -> usize {
         let own = places.flows.iter().find(|(flow, _, _)| **flow == arriving.flow).map_or(0, |(_, _, count)| *count);
         let others = places.flows.iter().filter(|(flow, _, _)| **flow != arriving.flow);

@@ -67,7 +67,8 @@ pub enum TurnOrder {
 ///
 /// Contract: nothing starts at `concurrent_max`; on an idle node every flow may start (limits are at least 1); the same
 /// account gives the same answer, and what runs less of its own flow, all else equal, never makes a start less likely.
-/// What is picked may start, and if one may start, one is picked. Whoever is displaced has a place, and is another flow.
+/// What is picked may start, and if one may start, one is picked. Whoever is displaced has a place, and is another flow,
+/// or another client with more places.
 pub trait Fairness: Send + Sync {
     /// The name in the configuration.
     fn name(&self) -> &'static str;
@@ -86,12 +87,24 @@ pub trait Fairness: Send + Sync {
         may.next().map(|waiting| waiting.position)
     }
 
-    /// The queue is full: the flow whose newest query gives up its place for the one that arrives; none refuses that one.
+    /// The queue is full: the flow that gives up a place for the one that arrives, the newest of its client with most.
     fn displaces(&self, _arriving: &Share, _places: &Places<'_>) -> Option<Flow> {
         None
     }
 
-    /// How many of those that wait would start before one that arrives now.
+    /// The queue is full and no other flow gives up a place: whether the client with `most` places of the same flow does,
+    /// for one that has `own`. If not, the one that arrives is refused.
+    fn displaces_client(&self, _own: usize, _most: usize) -> bool {
+        false
+    }
+
+    /// How many of its flow that wait would start before one that arrives now, whose client has `own` of them.
+    fn ahead_in_flow(&self, own: usize, others: &mut dyn Iterator<Item = usize>) -> usize {
+        own + others.sum::<usize>()
+    }
+
+    /// How many of those that wait would start before one that arrives now; `places` counts of its own flow only those
+    /// that would.
     fn ahead(&self, _arriving: &Share, places: &Places<'_>) -> usize {
         places.flows.iter().map(|(_, _, count)| *count).sum()
     }
