@@ -146,6 +146,12 @@ impl FairPool {
         receiver.await.expect("a turn is sent or still waits in the pool, which lives as long as `self`")
     }
 
+    /// The share's flow kept a core busy for so long without a turn: what it gets of turns is so much less, as long as others
+    /// want some.
+    pub fn charge(&self, share: &Share, cost: Duration) {
+        self.0.state().turns.charge(share, cost);
+    }
+
     /// What a turn takes on average, the last ones counting most; none before the first.
     pub fn average(&self) -> Option<Duration> {
         self.0.state().average

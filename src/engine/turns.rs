@@ -146,6 +146,13 @@ impl<T> Turns<T> {
         settle(&mut self.lanes, &lane, charged, took);
     }
 
+    /// The share's flow has cost so much beside its turns.
+    pub fn charge(&mut self, share: &Share, cost: Duration) {
+        if share.weight > 0 {
+            self.lanes.charge(&Lane::Flow(share.flow.clone()), cost, share.weight);
+        }
+    }
+
     /// Work that waits.
     pub fn waiting(&self) -> usize {
         self.waiting

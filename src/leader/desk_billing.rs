@@ -47,6 +47,11 @@ impl Desk {
         }
     }
 
+    /// A request was refused, and that took so much.
+    pub fn charge_refusal(&mut self, share: &Share, cost: Cost) {
+        self.admission.charge_refusal(share, cost);
+    }
+
     /// Charges what the query spent since the last time: as it runs, and before its permit is given back.
     pub(super) fn charge_spent(&mut self, id: QueryId) {
         let Some(query) = self.queries.get(&id) else { return };

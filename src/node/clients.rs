@@ -281,9 +281,12 @@ impl ClientService for Clients {
         let offered = {
             let mut desk = queries.desk();
             desk.tell_cores(cores.most, cores.is_one_idle);
-            desk.offer(id, spec, share, now.saturating_add(time_left), now)
+            desk.offer(id, spec, share.clone(), now.saturating_add(time_left), now)
         };
-        offered.map_err(|failure| failure.at(queries.me()))?;
+        if let Err(failure) = offered {
+            queries.bill_refusal(&share);
+            return Err(failure.at(queries.me()));
+        }
         queries.pump();
         if wait {
             let changes = queries.desk().changes(id);
