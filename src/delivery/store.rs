@@ -267,6 +267,14 @@ impl ResultStore {
         self.remove(id, Gone::Cancelled)
     }
 
+    /// Its reader has all of it and does not come again: it goes without a trace, since there are thousands of such a
+    /// second, and those that went for other reasons are to be remembered.
+    pub fn let_go(&mut self, id: QueryId) {
+        if let Some(held) = self.results.remove(&id) {
+            self.bytes -= held.bytes();
+        }
+    }
+
     /// Takes away what has outlived its time and says why, in order of id. To be called about once a second.
     pub fn expire(&mut self, now: Duration) -> Vec<(QueryId, Why)> {
         let overdue = |(id, held): (&QueryId, &Held)| held.overdue(&self.limits, now).map(|why| (*id, why));

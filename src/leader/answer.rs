@@ -45,6 +45,21 @@ impl QuerySpec {
             wait: false,
         }
     }
+
+    /// The same without what was asked, which may be long: what is kept of a query that has ended.
+    pub fn without_ask(&self) -> QuerySpec {
+        let QuerySpec { ask: _, team, encoding, time_left, allow_partial, limit, cancel_on_disconnect, wait } = self;
+        QuerySpec {
+            ask: Ask::Sql(String::new()),
+            team: team.clone(),
+            encoding,
+            time_left: *time_left,
+            allow_partial: *allow_partial,
+            limit: *limit,
+            cancel_on_disconnect: *cancel_on_disconnect,
+            wait: *wait,
+        }
+    }
 }
 
 /// Where a query stands.

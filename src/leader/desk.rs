@@ -48,6 +48,8 @@ pub struct Query {
     footer: Option<Footer>,
     /// A gap is known.
     partial: bool,
+    /// Of a result that was read to its end and let go.
+    total_chunks: Option<u64>,
     changed: watch::Sender<()>,
 }
 
@@ -127,6 +129,7 @@ impl Desk {
             failure: None,
             footer: None,
             partial: false,
+            total_chunks: None,
             changed: watch::Sender::new(()),
         };
         self.queries.insert(id, query);
@@ -228,6 +231,8 @@ impl Desk {
                 query.failure = Some(failure);
             }
         }
+        // Thousands of ended ones are remembered, and statements may be long.
+        query.spec = Arc::new(query.spec.without_ask());
         query.changed.send_replace(());
         self.ended.push_back(id);
         while self.ended.len() > ENDED_MAX {
@@ -278,6 +283,9 @@ impl Desk {
             }
             // Before the plan is made there is no result yet.
             ChunkState::Gone(Gone::Unknown) if !query.state.has_ended() => not_yet(),
+            ChunkState::Gone(Gone::Unknown) if query.total_chunks.is_some() => {
+                Asked::Failed(gone(id, Gone::Acknowledged))
+            }
             ChunkState::Gone(why) => Asked::Failed(gone(id, why)),
         }
     }
@@ -287,9 +295,10 @@ impl Desk {
         self.queries.get(&id).and_then(|query| query.footer.clone())
     }
 
-    /// How many chunks a finished result has, once every boundary is fixed.
+    /// How many chunks a finished result has, once every boundary is fixed, or had before it was let go.
     pub fn total_chunks(&self, id: QueryId) -> Option<u64> {
-        self.results.get(id).ok().and_then(|result| result.total_chunks())
+        let held = self.results.get(id).ok().and_then(|result| result.total_chunks());
+        held.or_else(|| self.queries.get(&id).and_then(|query| query.total_chunks))
     }
 
     /// The schema of a planned query.
@@ -297,9 +306,18 @@ impl Desk {
         self.results.get(id).ok().map(|result| Arc::clone(result.schema()))
     }
 
-    /// The query as it was opened.
+    /// The query as it was opened; once it has ended, without what was asked.
     pub fn spec(&self, id: QueryId) -> Result<Arc<QuerySpec>, Failure> {
         self.queries.get(&id).map(|query| Arc::clone(&query.spec)).ok_or_else(|| self.unknown(id))
+    }
+
+    /// Somebody has read all of a result that has ended well, and nobody will ask for any of it again.
+    pub fn read_to_the_end(&mut self, id: QueryId) {
+        let total_chunks = self.total_chunks(id);
+        if let Some(query) = self.queries.get_mut(&id).filter(|query| query.footer.is_some()) {
+            query.total_chunks = total_chunks;
+            self.results.let_go(id);
+        }
     }
 
     /// These chunks will not be asked for again.
@@ -324,7 +342,7 @@ impl Desk {
         Ok(QueryStatus {
             id,
             state: query.state,
-            total_chunks: result.and_then(|result| result.total_chunks()),
+            total_chunks: self.total_chunks(id),
             total_records: query.footer.as_ref().map(|footer| footer.rows),
             records_so_far: result.map_or(0, |result| result.rows_so_far()),
             partial: query.partial,

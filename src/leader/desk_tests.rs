@@ -1,3 +1,4 @@
+use super::super::answer::CoverageSummary;
 use super::*;
 use crate::delivery::store::StoreLimits;
 use crate::engine::meter::Spent;
@@ -95,6 +96,7 @@ fn whatever_ends_a_query_nothing_is_left_of_it() {
             }
             end(&mut desk, id);
             assert_eq!(desk.load(), (0, 0), "{name}");
+            assert_eq!(desk.spec(id).unwrap().ask, Ask::Sql(String::new()), "{name}: its statement is kept");
             // Its task has not heard of it yet.
             assert!(desk.open_result(id, Arc::clone(&schema), params(), ms(20)).is_err() || is_planned, "{name}");
             desk.end(id, Err(Failure::new(FailureKind::Cancelled, "CANCELLED", "late")), ms(30));
@@ -103,6 +105,35 @@ fn whatever_ends_a_query_nothing_is_left_of_it() {
             assert_eq!((left.results, left.bytes), (0, 0), "{name}, planned: {is_planned}");
         }
     }
+}
+
+/// Who reads a stream to its end and will not come back leaves nothing but the totals.
+#[test]
+fn what_was_read_to_its_end_is_let_go() {
+    let ms = Duration::from_millis;
+    let (mut desk, id) = (desk(), QueryId(1));
+    desk.offer(id, spec(), share(id), ms(60_000), ms(0)).unwrap();
+    assert_eq!(desk.start_next(ms(0)), Some(id));
+    desk.open_result(id, Arc::new(arrow::datatypes::Schema::empty()), params(), ms(1)).unwrap();
+    desk.read_to_the_end(id);
+    assert_eq!(desk.results().results, 1, "it has not ended");
+    let (none, coverage) = (Duration::ZERO, CoverageSummary::default());
+    let (state, work, adopted) = (QueryState::Ready, Vec::new(), Vec::new());
+    desk.end(
+        id,
+        Ok(Footer { id, state, rows: 0, elapsed: none, queued: none, planned: none, work, adopted, coverage }),
+        ms(2),
+    );
+    assert!(matches!(desk.ask(id, 0, ms(3)), Asked::Ready { footer: Some(_), .. }));
+    // A second reader may come to the end as well.
+    for _ in 0..2 {
+        desk.read_to_the_end(id);
+    }
+    assert_eq!((desk.results().results, desk.results().bytes), (0, 0));
+    let status = desk.status(id).unwrap();
+    assert_eq!((status.state, status.total_chunks, status.total_records), (QueryState::Ready, Some(1), Some(0)));
+    assert!(matches!(desk.ask(id, 0, ms(4)), Asked::Failed(gone) if gone.kind == FailureKind::NotFound
+        && gone.reason == Gone::Acknowledged.to_string()));
 }
 
 /// Told before its deadline that it will not end in time is a refusal with a hint; told at its deadline it has expired.

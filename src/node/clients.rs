@@ -169,12 +169,12 @@ impl Queries {
         let is_small = packing.bytes() <= ENCODED_HERE_BYTES && chunks.iter().all(reads_little);
         let (encoded, cpu) = match is_small || encoding.passes_on(&chunks) {
             true => {
-                let start = self.now();
-                (Ok(encoding.message(&chunks, &schema)), self.now().saturating_sub(start))
+                let start = (self.hop.work_clock)();
+                (Ok(encoding.message(&chunks, &schema)), (self.hop.work_clock)().saturating_sub(start))
             }
             false => {
                 let (tell, told) = oneshot::channel();
-                let clock = Arc::clone(&self.clock);
+                let clock = Arc::clone(&self.hop.work_clock);
                 let encode = Box::new(move || {
                     // Nobody reads any more.
                     if tell.is_closed() {
@@ -275,7 +275,7 @@ impl ClientService for Clients {
         let now = queries.now();
         let time_left = spec.time_left.unwrap_or(Duration::from_secs(limits.deadline_s));
         let id = new_query_id().map_err(|error| queries.fail(FailureKind::Internal, "RANDOM", error))?;
-        let (wait, partial_allowed) = (spec.wait, spec.allow_partial);
+        let QuerySpec { wait, allow_partial: partial_allowed, cancel_on_disconnect, .. } = spec;
         let share = queries.share_for(id, &spec, client);
         let cores = queries.cores();
         let offered = {
@@ -289,6 +289,8 @@ impl ClientService for Clients {
         }
         queries.pump();
         if wait {
+            // A client that goes away while it waits has no stream yet whose end would tell.
+            let mut guard = CancelOnDrop { queries: Arc::clone(queries), id, armed: cancel_on_disconnect };
             let changes = queries.desk().changes(id);
             if let Some(mut changes) = changes {
                 loop {
@@ -299,6 +301,7 @@ impl ClientService for Clients {
                     queries.wait_for_change(id, &mut changes).await;
                 }
             }
+            guard.armed = false;
             if let Some(failure) = queries.desk().failure(id) {
                 return Err(failure);
             }
@@ -372,14 +375,16 @@ impl ClientService for Clients {
                         let next = index + message.chunks.len() as u64;
                         Some((guard, next, false, Some(Ahead::make(&queries, id, next))))
                     }
-                    // The end, either way: a reader that goes away now leaves nothing running. One that would not have come
-                    // back for the rows before will not come back for them now, so their memory is free.
-                    end => {
-                        if let (true, Ok(message)) = (guard.armed, end) {
-                            let now = queries.now();
-                            queries.desk().acknowledge(id, index + message.chunks.len() as u64, now);
+                    // The end. One that would not have come back for the rows before will not come back for them now.
+                    Ok(_) => {
+                        if std::mem::take(&mut guard.armed) {
+                            queries.desk().read_to_the_end(id);
                         }
-                        guard.armed = false;
+                        None
+                    }
+                    // Nobody reads on: what still runs ends with the stream.
+                    Err(_) => {
+                        guard.armed &= queries.desk().status(id).is_ok_and(|status| !status.state.has_ended());
                         None
                     }
                 };
