@@ -37,6 +37,7 @@ const GOODBYE_TIMEOUT: Duration = Duration::from_secs(2);
 #[derive(Clone)]
 pub struct Client {
     node: NodeConnection,
+    connector: SharedConnector,
     address: String,
     /// What it calls itself. Clones are one client.
     id: Arc<str>,
@@ -53,8 +54,14 @@ impl Client {
     pub fn over(connector: SharedConnector, address: &str) -> Client {
         // Without random bytes it shares a name, and so a share of its team, with others of this process.
         let number = getrandom::u64().unwrap_or_else(|_| u64::from(std::process::id()));
-        let (node, address) = (NodeConnection::new(connector, address.to_owned()), address.to_owned());
-        Client { node, address, id: format!("overlay-{number:016x}").into(), budget: Arc::default() }
+        let (node, address) = (NodeConnection::new(Arc::clone(&connector), address.to_owned()), address.to_owned());
+        Client { node, connector, address, id: format!("overlay-{number:016x}").into(), budget: Arc::default() }
+    }
+
+    /// The same client over a connection of its own: for who asks more at a time than one connection takes.
+    pub fn on_another_connection(&self) -> Client {
+        let node = NodeConnection::new(Arc::clone(&self.connector), self.address.clone());
+        Client { node, ..self.clone() }
     }
 
     /// What it calls itself, unlike every other client: those of a team share what the team gets.

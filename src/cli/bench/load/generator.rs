@@ -1,10 +1,11 @@
 //! Sends requests when they are due and keeps a record of each.
 //!
-//! Each source has two threads of its own, as if it were a program of its own: else one that reads much would keep the
-//! others from their answers, and its own slowness would be measured as theirs. One sleeps until the next request of the
-//! schedule is due and hands it over, the other sends and reads. When that one is behind, a request is sent late, but it
-//! keeps the time at which it was due: a stall is measured, not hidden. Each source has a bound on its requests under way;
-//! what is due beyond it is recorded as unissued.
+//! Each source is one client, alone or with others, on as many connections as it needs, and has two threads of its own,
+//! as if it were a program of its own: else one that reads much would keep the others from their answers, and its own
+//! slowness would be measured as theirs. One sleeps until the next request of the schedule is due and hands it over,
+//! the other sends and reads. When that one is behind, a request is sent late, but it keeps the time at which it was
+//! due: a stall is measured, not hidden. Each source has a bound on its requests under way; what is due beyond it is
+//! recorded as unissued.
 //!
 //! The threads ask the system not to be kept waiting by threads that compute, as those of nodes do that serve connections
 //! ([`begin_to_serve`]): what a busy core does to a client is not the overlay's latency. And they take little of the cores
@@ -39,6 +40,8 @@ const PER_CONNECTION: usize = 100;
 
 /// Requests of one kind of sender.
 pub struct Source {
+    /// Sources of the same number are one client.
+    pub client: usize,
     pub timing: Timing,
     pub teams: Weighted<Option<Team>>,
     pub questions: Weighted<Arc<Question>>,
@@ -66,9 +69,11 @@ pub async fn run(run: Run, address: &str, board: &Arc<Board>) -> Vec<Record> {
     // Closed loops that end by their number have no other end.
     let end = origin.checked_add(last.saturating_add(run.grace));
     let (clock, seed) = (Times { name: run.name, origin, measured: origin + run.warm_up }, run.seed);
+    let mut clients: HashMap<usize, Client> = HashMap::new();
     let senders = run.sources.into_iter().enumerate().map(|(index, source)| {
         let schedule = Schedule::new(source.timing, seed, index);
-        Sender::start(source, schedule, clock.clone(), Rng::with_seed(seed ^ index as u64), address, Arc::clone(board))
+        let client = clients.entry(source.client).or_insert_with(|| Client::new(address));
+        Sender::start(source, schedule, clock.clone(), Rng::with_seed(seed ^ index as u64), client, Arc::clone(board))
     });
     let senders = Senders(senders.collect());
     let all_ended = async {
@@ -155,7 +160,7 @@ impl Sender {
         schedule: Schedule,
         times: Times,
         random: Rng,
-        address: &str,
+        client: &Client,
         board: Arc<Board>,
     ) -> Arc<Sender> {
         let at_once = match source.timing.pace {
@@ -167,7 +172,7 @@ impl Sender {
         let handle = sending_thread(ended).unwrap_or_else(Handle::current);
         let clients = {
             let _clients_live_there = handle.enter();
-            (0..connections).map(|_| Client::new(address)).collect()
+            (0..connections).map(|_| client.on_another_connection()).collect()
         };
         let state = State {
             random,
@@ -204,7 +209,7 @@ impl Sender {
         if let Pace::Closed { at_once, .. } = self.source.timing.pace {
             sleep_until(Duration::ZERO);
             for _ in 0..at_once {
-                self.next_of_loop();
+                self.next_of_loop(&mut self.state());
             }
         }
         let mut schedule = schedule.peekable();
@@ -216,7 +221,7 @@ impl Sender {
             }
             let now = origin.elapsed();
             while let Some(due) = schedule.next_if(|due| *due <= now) {
-                self.issue(due);
+                self.issue(&mut self.state(), due);
             }
             not_before = now + TOGETHER;
         }
@@ -225,17 +230,15 @@ impl Sender {
         self.tell_if_done(&state);
     }
 
-    fn next_of_loop(self: &Arc<Self>) {
+    fn next_of_loop(self: &Arc<Self>, state: &mut State) {
         let Timing { pace: Pace::Closed { requests, .. }, until, .. } = self.source.timing else { return };
         let now = self.times.origin.elapsed();
-        let issued = self.state().issued;
-        if now < until && !self.is_stopped() && requests.is_none_or(|requests| issued < requests) {
-            self.issue(now);
+        if now < until && !self.is_stopped() && requests.is_none_or(|requests| state.issued < requests) {
+            self.issue(state, now);
         }
     }
 
-    fn issue(self: &Arc<Self>, due: Duration) {
-        let mut state = self.state();
+    fn issue(self: &Arc<Self>, state: &mut State, due: Duration) {
         let team = self.source.teams.choose(&mut state.random).clone();
         let question = Arc::clone(self.source.questions.choose(&mut state.random));
         let start = Instant::now();
@@ -277,9 +280,9 @@ impl Sender {
             self.board.add(&record, sent.why.as_deref());
             state.records.push(record);
         }
-        drop(state);
-        self.next_of_loop();
-        self.tell_if_done(&self.state());
+        // In one step with the end of the last: between the two it would look as if all were done.
+        self.next_of_loop(&mut state);
+        self.tell_if_done(&state);
     }
 
     fn tell_if_done(&self, state: &State) {
