@@ -2,7 +2,7 @@
 //!
 //! A few scans are opened, and cancelled together after a random part of a scan's length: by the call, or by going
 //! away, as a client that was killed does. Then every node is asked again and again until none knows of a query that
-//! waits or runs, a result, or a scan. What is told is the time until the answer that says so: never less than what it
+//! waits or runs, a part of its plan, a result in memory or on disk, room for one, a scan, or work for it. What is told is the time until the answer that says so: never less than what it
 //! took.
 
 use std::sync::Arc;
@@ -107,5 +107,7 @@ async fn until_free(nodes: &Nodes) -> bool {
 
 fn is_free(metrics: &Metrics) -> bool {
     let queries = metrics.active_requests + metrics.queue_size + metrics.results;
-    queries == 0 && metrics.scans_running == 0 && metrics.result_bytes == 0
+    let bytes = metrics.result_bytes + metrics.result_disk_bytes + metrics.result_bytes_reserved;
+    let work = metrics.scans_running + metrics.plan_tasks + metrics.turns_given + metrics.turns_waiting;
+    queries == 0 && bytes == 0 && work == 0
 }

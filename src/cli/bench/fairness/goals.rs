@@ -28,9 +28,8 @@ pub struct Measured {
 }
 
 impl Measured {
-    /// Computes them. Costs and FIFO's goodput are passed in, so that two strategies are measured by one measure.
-    pub fn of(runs: &Runs, costs: Costs, fifo_goodput: Option<f64>, memory: Option<Memory>) -> Measured {
-        let ratio = |fifo: f64| Some(runs.goodput(costs)? / fifo);
+    /// Computes them. Costs are passed in, so that two strategies are measured by one measure.
+    pub fn of(runs: &Runs, costs: Costs, memory: Option<Memory>) -> Measured {
         Measured {
             equal_10x: runs.equal_10x(costs),
             equal_100x: runs.equal_100x(costs),
@@ -38,7 +37,7 @@ impl Measured {
             overload: runs.overload(),
             slow_reader: runs.slow_reader(),
             memory,
-            goodput_ratio_fifo: fifo_goodput.and_then(ratio),
+            goodput_ratio_fifo: runs.goodput_ratio_fifo(costs),
             freed_p99_ms: runs.freed_p99_ms(),
         }
     }

@@ -28,6 +28,24 @@ pub const WEIGHTED: [(&str, f64); 3] = [("light", 1.0), ("middle", 2.0), ("heavy
 pub const BEFORE: &str = "scan_before";
 pub const AFTER: &str = "scan_after";
 pub const FIVEFOLD: &str = "scan_5x";
+/// What the machine can do, by closed loops: at the beginning, and on both sides of the overload. A shared machine is now
+/// quicker, now slower, by a fifth and more, so what is compared has to be measured side by side.
+pub const PEAK_SCAN: &str = "peak_scan";
+pub const OVERLOAD_PEAKS: [&str; 2] = ["peak_before_overload", "peak_after_overload"];
+/// The runs in which goodput is compared with that of first come, first served, on the same nodes, in this order.
+pub const CONSERVATION: [(&str, Conserving); 4] = [
+    ("conservation_1", Conserving::Ours),
+    ("conservation_fifo_1", Conserving::Fifo),
+    ("conservation_fifo_2", Conserving::Fifo),
+    ("conservation_2", Conserving::Ours),
+];
+
+/// Whose turn it is in that comparison.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Conserving {
+    Ours,
+    Fifo,
+}
 
 /// After an overload it is over when so many requests in a row are well again.
 const WELL_IN_A_ROW: usize = 5;
@@ -116,7 +134,7 @@ impl<'a> Runs<'a> {
 
     /// What this strategy's closed loops came to.
     pub fn costs(&self) -> Option<Costs> {
-        Some(Costs { scan: 1.0 / self.peak("peak_scan")?, small: 1.0 / self.peak("peak_small")? })
+        Some(Costs { scan: 1.0 / self.peak(PEAK_SCAN)?, small: 1.0 / self.peak("peak_small")? })
     }
 
     /// Requests a second that ended well in a closed loop.
@@ -177,7 +195,11 @@ impl<'a> Runs<'a> {
     /// Goodput under five times the peak, and what comes after.
     pub fn overload(&self) -> Option<Overload> {
         let run = self.run("overload")?;
-        let peak = self.peak("peak_scan")?;
+        let beside: Vec<f64> = OVERLOAD_PEAKS.iter().filter_map(|name| self.peak(name)).collect();
+        let peak = match beside.len() {
+            0 => self.peak(PEAK_SCAN)?,
+            count => beside.iter().sum::<f64>() / count as f64,
+        };
         let due = |kind: &str| {
             let of_kind = run.iter().filter(|record| &*record.kind == kind).map(|record| record.due_us);
             Some((of_kind.clone().min()?, of_kind.max()?))
@@ -210,9 +232,20 @@ impl<'a> Runs<'a> {
         })
     }
 
-    /// What all teams received together in the run of the tenfold offer, in machine seconds a second.
-    pub fn goodput(&self, costs: Costs) -> Option<f64> {
-        let run = self.run("equal_10x")?;
+    /// What all teams received together beside one that always wants more, by what they received when it was first come,
+    /// first served.
+    pub fn goodput_ratio_fifo(&self, costs: Costs) -> Option<f64> {
+        let mean = |which: Conserving| {
+            let runs = CONSERVATION.iter().filter(|(_, of)| *of == which);
+            let goodputs = runs.map(|(name, _)| self.goodput(name, costs)).collect::<Option<Vec<f64>>>()?;
+            Some(goodputs.iter().sum::<f64>() / goodputs.len() as f64)
+        };
+        Some(mean(Conserving::Ours)? / mean(Conserving::Fifo)?)
+    }
+
+    /// In machine seconds a second.
+    fn goodput(&self, scenario: &str, costs: Costs) -> Option<f64> {
+        let run = self.run(scenario)?;
         let windows = windows(run);
         let received = received(run, |record| costs.of(record), windows);
         let sum: f64 = received.values().flatten().sum();

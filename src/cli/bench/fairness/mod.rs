@@ -42,7 +42,7 @@ use crate::node::os;
 use configuration::{Shape, configuration, strategy};
 use data::GeneratedData;
 use goals::{Measured, Memory};
-use measures::{Costs, Runs};
+use measures::{CONSERVATION, Conserving, Costs, OVERLOAD_PEAKS, PEAK_SCAN, Runs};
 use scenarios::{Lengths, Scenarios};
 
 /// How the run with six processes is told from that with one.
@@ -52,6 +52,8 @@ const SCENARIOS: [&str; 7] =
     ["equal_10x", "equal_100x", "weights", "overload", "slow_reader", "conservation", "cancel"];
 /// The strategy that the others are compared with.
 const FIFO: &str = "fifo";
+/// How long a change of strategy may take.
+const CONTROL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Different small queries, so that no single answer is remembered.
 const SMALLS: usize = 16;
 
@@ -199,15 +201,12 @@ fn columns(outcomes: &[Outcome]) -> Result<(Costs, Vec<(String, Measured)>), Cli
     };
     let first = outcomes.first().ok_or_else(|| CliError::new(Exit::USAGE, "there is no request"))?;
     let our_costs = costs(first)?;
-    let fifo = outcomes.iter().find(|outcome| outcome.label == FIFO);
-    let fifo_goodput = fifo.and_then(|fifo| Runs::of(&fifo.label, &fifo.records).goodput(our_costs));
     let mut columns = Vec::new();
     for outcome in outcomes {
-        // Strategies on the same nodes are judged with the same costs; six processes have their own, and no FIFO.
-        let is_six = outcome.label.ends_with(SIX);
-        let (costs, fifo_goodput) = if is_six { (costs(outcome)?, None) } else { (our_costs, fifo_goodput) };
+        // Strategies on the same nodes are judged with the same costs; six processes have their own.
+        let costs = if outcome.label.ends_with(SIX) { costs(outcome)? } else { our_costs };
         let runs = Runs::of(&outcome.label, &outcome.records);
-        columns.push((outcome.label.clone(), Measured::of(&runs, costs, fifo_goodput, outcome.memory)));
+        columns.push((outcome.label.clone(), Measured::of(&runs, costs, outcome.memory)));
     }
     Ok((our_costs, columns))
 }
@@ -239,7 +238,7 @@ async fn one(
     let lengths = if arguments.quick || strategy == FIFO { Lengths::QUICK } else { Lengths::FULL };
     let scenarios = Scenarios { label: label.to_owned(), scan, smalls, lengths, seed: arguments.seed };
     let mut records = Vec::new();
-    records.extend(play(&nodes, scenarios.peak_scan()).await);
+    records.extend(play(&nodes, scenarios.peak_scan(PEAK_SCAN)).await);
     records.extend(play(&nodes, scenarios.peak_small()).await);
     let costs = Runs::of(label, &records)
         .costs()
@@ -247,22 +246,31 @@ async fn one(
     let is_wanted = |key: &str| arguments.only.is_empty() || arguments.only.iter().any(|name| name == key);
     for (keys, run) in [
         (&["equal_10x", "equal_100x"][..], scenarios.alone(costs)),
-        (&["equal_10x", "conservation"], scenarios.equal("equal_10x", 10.0, costs)),
+        (&["equal_10x"], scenarios.equal("equal_10x", 10.0, costs)),
         (&["equal_100x"], scenarios.equal("equal_100x", 100.0, costs)),
         (&["weights"], scenarios.weights(costs)),
+        (&["overload"], scenarios.peak_scan(OVERLOAD_PEAKS[0])),
         (&["overload"], scenarios.overload(costs)),
+        (&["overload"], scenarios.peak_scan(OVERLOAD_PEAKS[1])),
         (&["slow_reader"], scenarios.others("slow_reader_without", costs)),
     ] {
         if keys.iter().any(|key| is_wanted(key)) {
             records.extend(play(&nodes, run).await);
         }
     }
+    if strategy != FIFO && is_wanted("conservation") {
+        records.extend(conservation(&nodes, &scenarios, strategy, costs).await?);
+    }
     let mut memory = None;
     if is_wanted("slow_reader") {
         let run = scenarios.others("slow_reader", costs);
-        let (found, resident) = slow_reader::beside(&nodes, play(&nodes, run)).await;
-        records.extend(found);
-        memory = resident;
+        match slow_reader::beside(&nodes, play(&nodes, run)).await {
+            Ok((found, resident)) => {
+                records.extend(found);
+                memory = resident;
+            }
+            Err(why) => eprintln!("  there was no slow reader, so nothing was measured beside it: {why}"),
+        }
     }
     let cores_used = meter.cores_used();
     if !is_wanted("cancel") {
@@ -276,6 +284,28 @@ async fn one(
     let scan_time = Duration::from_secs_f64(costs.scan);
     records.extend(cancel::run(&nodes, &scenarios, lengths.cancels, scan_time).await);
     Ok(Outcome { label: label.to_owned(), records, memory, cores_used })
+}
+
+/// The strategy and first come, first served in turn on the same nodes: what differs is nothing but the strategy, and what
+/// the machine is like at the time is shared by both.
+async fn conservation(
+    nodes: &Nodes,
+    scenarios: &Scenarios,
+    strategy: &str,
+    costs: Costs,
+) -> Result<Vec<Record>, CliError> {
+    let leader = Client::new(&nodes.leader);
+    let mut records = Vec::new();
+    let order = CONSERVATION.iter().map(|(name, which)| (Some(*name), *which)).chain([(None, Conserving::Ours)]);
+    for (name, which) in order {
+        let in_force = if which == Conserving::Fifo { FIFO } else { strategy };
+        let switched = leader.node().control(Some(in_force), CONTROL_TIMEOUT).await;
+        switched.map_err(|failure| CliError::from_failure(&failure, leader.address()))?;
+        if let Some(name) = name {
+            records.extend(play(nodes, scenarios.saturated(name, costs)).await);
+        }
+    }
+    Ok(records)
 }
 
 async fn play(nodes: &Nodes, run: Run) -> Vec<Record> {

@@ -29,6 +29,15 @@ const OVERLOAD_DEADLINE: Duration = Duration::from_secs(2);
 /// How long answers are waited for after the last request was due. What runs at the end of the measured time has received
 /// a part of its cost by then, which counts only if it ends: so it must be able to, under the smallest weight as well.
 const GRACE: Duration = Duration::from_secs(1);
+/// The same where goodput is compared with that of first come, first served, which runs all that it has at the same time:
+/// if some of it were cut off, others not, by their luck, what they received in the measured time would come out too high
+/// or too low.
+const GRACE_FOR_ALL: Duration = DEADLINE;
+/// What a team has under way that always wants more: many times what it takes to keep the machine busy, and so many that
+/// nothing is refused, so that strategies are compared by nothing but how they work.
+const SATURATING: usize = 40;
+/// The measured time of a run of that comparison; there are several in turn.
+const COMPARED: Duration = Duration::from_secs(2);
 /// The modest team's scans, in parts of its share.
 const MODEST_PART: f64 = 0.5;
 
@@ -80,8 +89,8 @@ pub struct Scenarios {
 
 impl Scenarios {
     /// As many scans as can be done.
-    pub fn peak_scan(&self) -> Run {
-        self.peak("peak_scan", SCANS_AT_ONCE, Weighted::one(Arc::clone(&self.scan)))
+    pub fn peak_scan(&self, name: &str) -> Run {
+        self.peak(name, SCANS_AT_ONCE, Weighted::one(Arc::clone(&self.scan)))
     }
 
     /// As many small queries as can be done.
@@ -109,6 +118,17 @@ impl Scenarios {
         self.run("weights", WEIGHTED.iter().map(|(team, _)| self.source(team, pace, scans())).collect())
     }
 
+    /// The modest team beside one that always wants more, to see what is done in all.
+    pub fn saturated(&self, name: &str, costs: Costs) -> Run {
+        let mut sources = self.modest(costs, MODEST_PART);
+        let greedy = Pace::Closed { at_once: SATURATING, requests: None };
+        sources.push(self.source(GREEDY, greedy, Weighted::one(Arc::clone(&self.scan))));
+        for source in &mut sources {
+            source.timing.until = self.lengths.warm_up + COMPARED.min(self.lengths.run);
+        }
+        Run { grace: GRACE_FOR_ALL, ..self.run(name, sources) }
+    }
+
     /// Half of the peak, then 1, 2, 3, 5 times the peak without a pause, then half of it again.
     pub fn overload(&self, costs: Costs) -> Run {
         let Lengths { warm_up, stage, fivefold, after, .. } = self.lengths;
@@ -132,7 +152,10 @@ impl Scenarios {
             sources.push(source);
             from = until;
         }
-        self.run("overload", sources)
+        let mut run = self.run("overload", sources);
+        // To fairness a client that comes newly is one more: it would get half, and those that wait would wait twice as long.
+        run.sources.iter_mut().for_each(|source| source.client = 0);
+        run
     }
 
     /// Others, beside or without a slow reader: few scans, many small queries.
@@ -170,6 +193,7 @@ impl Scenarios {
     fn source(&self, team: &str, pace: Pace, questions: Weighted<Arc<Question>>) -> Source {
         let until = self.lengths.warm_up + self.lengths.run;
         Source {
+            client: 0,
             timing: Timing { pace, from: Duration::ZERO, until },
             teams: Weighted::one(Some(Team::from(team))),
             questions,
@@ -178,7 +202,8 @@ impl Scenarios {
         }
     }
 
-    fn run(&self, name: &str, sources: Vec<Source>) -> Run {
+    fn run(&self, name: &str, mut sources: Vec<Source>) -> Run {
+        sources.iter_mut().enumerate().for_each(|(index, source)| source.client = index);
         Run {
             name: format!("{}/{name}", self.label).into(),
             sources,

@@ -12,7 +12,7 @@ use crate::cli::bench::load::schedule::{Pace, Schedule, Timing};
 use crate::routing::Team;
 
 use super::goals::Goal;
-use super::measures::{Costs, SMALL, WEIGHTED};
+use super::measures::{CONSERVATION, Conserving, Costs, PEAK_SCAN, SMALL, WEIGHTED};
 use super::scenarios::{Lengths, Scenarios};
 use super::{FIFO, columns, data, outcomes_of};
 
@@ -30,6 +30,8 @@ struct Job {
     record: Record,
     /// In [`TEAMS`].
     team: usize,
+    /// Of the run.
+    source: usize,
     left_us: f64,
     begun: Option<i64>,
 }
@@ -46,9 +48,11 @@ fn serve(run: &Run, fair: bool) -> Vec<Record> {
     let mut due: Vec<(i64, usize)> = timings.iter().enumerate().flat_map(of_source).collect();
     due.sort_unstable();
     let mut due = VecDeque::from(due);
+    // Those of closed loops, in order as well.
+    let mut next_of_loops = VecDeque::new();
     for (source, timing) in timings.iter().enumerate() {
         if let Pace::Closed { at_once, .. } = timing.pace {
-            (0..at_once).for_each(|_| due.push_back((0, source)));
+            (0..at_once).for_each(|_| next_of_loops.push_back((0, source)));
         }
     }
     let end = timings.iter().map(|timing| timing.until).max().unwrap_or_default() + run.grace;
@@ -56,7 +60,8 @@ fn serve(run: &Run, fair: bool) -> Vec<Record> {
     let mut ended = Vec::new();
     let mut served = [0.0; TEAMS.len()];
     for now in (0..end.as_micros() as i64).step_by(STEP_US as usize) {
-        while let Some((at, index)) = due.pop_front_if(|(at, _)| *at <= now) {
+        let is_due = |(at, _): &mut (i64, usize)| *at <= now;
+        while let Some((at, index)) = due.pop_front_if(is_due).or_else(|| next_of_loops.pop_front_if(is_due)) {
             let source = &run.sources[index];
             let team = source.teams.choose(&mut random).as_ref().map_or("none", Team::as_str).to_owned();
             let kind = Arc::clone(&source.questions.choose(&mut random).name);
@@ -81,7 +86,7 @@ fn serve(run: &Run, fair: bool) -> Vec<Record> {
                 continue;
             }
             let left_us = if &*record.kind == SMALL { SMALL_US } else { SCAN_US };
-            waiting.push(Job { record, team, left_us, begun: None });
+            waiting.push(Job { record, team, source: index, left_us, begun: None });
         }
         let next = if fair { fairest(&waiting, &mut served) } else { (!waiting.is_empty()).then_some(0) };
         let Some(next) = next else { continue };
@@ -89,15 +94,14 @@ fn serve(run: &Run, fair: bool) -> Vec<Record> {
         job.left_us -= STEP_US as f64;
         let begun = *job.begun.get_or_insert(now);
         if job.left_us <= 0.0 {
-            let Job { mut record, .. } = waiting.remove(next);
+            let Job { mut record, source, .. } = waiting.remove(next);
             record.end_us = now + STEP_US - warm_up + WIRE_US;
             record.run_us = (now + STEP_US - begun) as u64;
             record.status = Status::Ok;
             ended.push(record);
-            for (index, source) in run.sources.iter().enumerate() {
-                if matches!(source.timing.pace, Pace::Closed { .. }) && now < source.timing.until.as_micros() as i64 {
-                    due.push_back((now + STEP_US, index));
-                }
+            let timing = &timings[source];
+            if matches!(timing.pace, Pace::Closed { .. }) && now < timing.until.as_micros() as i64 {
+                next_of_loops.push_back((now + STEP_US, source));
             }
         }
     }
@@ -137,7 +141,7 @@ fn all_runs(label: &str, fair: bool) -> Vec<Record> {
     };
     let costs = Costs { scan: SCAN_US / 1e6, small: SMALL_US / 1e6 };
     let runs = [
-        scenarios.peak_scan(),
+        scenarios.peak_scan(PEAK_SCAN),
         scenarios.peak_small(),
         scenarios.alone(costs),
         scenarios.equal("equal_10x", 10.0, costs),
@@ -146,7 +150,11 @@ fn all_runs(label: &str, fair: bool) -> Vec<Record> {
         scenarios.others("slow_reader_without", costs),
         scenarios.others("slow_reader", costs),
     ];
-    runs.iter().flat_map(|run| serve(run, fair)).collect()
+    let conservation = CONSERVATION
+        .iter()
+        .filter(|_| fair)
+        .flat_map(|(name, which)| serve(&scenarios.saturated(name, costs), *which == Conserving::Ours));
+    runs.iter().flat_map(|run| serve(run, fair)).chain(conservation).collect()
 }
 
 /// What is printed is what the file says: neither the strategies' own figures nor those of one beside the other need

@@ -12,24 +12,34 @@ use crate::delivery::encoding;
 use crate::routing::Team;
 
 /// One message of the answer at a time, then nothing for so long.
-const READ_INTERVAL: Duration = Duration::from_millis(250);
+const READ_INTERVAL: Duration = Duration::from_secs(1);
 /// How often memory is looked at.
 const SAMPLE_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The slow reader, beside whatever is done until it has ended. Gives what that gives, and the memory, where the system
-/// tells it and the query was taken.
-pub async fn beside<T>(nodes: &Nodes, measured: impl Future<Output = T>) -> (T, Option<Memory>) {
+/// tells it.
+///
+/// # Errors
+/// Nothing was measured, because the reader was refused or its answer broke off.
+pub async fn beside<T>(nodes: &Nodes, measured: impl Future<Output = T>) -> Result<(T, Option<Memory>), String> {
     let before = nodes.resident_bytes();
     let mut most = before;
     let manner = Manner { deadline: Duration::from_secs(60), retry: false, encoding: encoding::DEFAULT };
     let reading = async {
         let client = Client::new(&nodes.leader);
-        let Ok(mut answer) = client.open(giant().spec(Some(Team::from(GREEDY)), manner)).await else { return };
-        while let Some(Ok(_)) = answer.count_next().await {
-            tokio::time::sleep(READ_INTERVAL).await;
+        // Who has read everything asks for it again.
+        loop {
+            let mut answer = match client.open(giant().spec(Some(Team::from(GREEDY)), manner)).await {
+                Ok(answer) => answer,
+                Err(failure) => return failure.to_string(),
+            };
+            while let Some(read) = answer.count_next().await {
+                match read {
+                    Ok(_) => tokio::time::sleep(READ_INTERVAL).await,
+                    Err(failure) => return failure.to_string(),
+                }
+            }
         }
-        // Quicker than it should have been, or failed: stays as it is.
-        std::future::pending().await
     };
     let sampling = async {
         loop {
@@ -39,10 +49,11 @@ pub async fn beside<T>(nodes: &Nodes, measured: impl Future<Output = T>) -> (T, 
     };
     let found = tokio::select! {
         found = measured => found,
-        () = async { tokio::join!(reading, sampling); } => unreachable!("sampling has no end"),
+        why = reading => return Err(why),
+        () = sampling => unreachable!("sampling has no end"),
     };
     let memory = before
         .zip(most)
         .map(|(before, rss_bytes_max)| Memory { rss_bytes_max, budget_bytes: before + nodes.result_bytes_max });
-    (found, memory)
+    Ok((found, memory))
 }
