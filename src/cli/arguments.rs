@@ -212,7 +212,7 @@ pub struct TraceArgs {
     /// Seconds to wait for the furthest node
     #[arg(long, value_name = "SECONDS", default_value_t = 2.0)]
     pub timeout: f64,
-    /// table or json
+    /// table, csv or json
     #[arg(long, value_enum)]
     pub format: Option<ListFormat>,
 }

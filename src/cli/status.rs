@@ -19,6 +19,10 @@ const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Shows the overlay, after waiting for it if asked.
 pub fn run(common: &Common, arguments: &StatusArgs) -> Result<Exit, CliError> {
+    if arguments.format == Some(ListFormat::Csv) {
+        let hint = "there are table and json; `overlay partitions`, `peers` and `metrics --all` have csv";
+        return Err(CliError::new(Exit::USAGE, "a status is no list, so it has no csv").hint(hint));
+    }
     let runtime = target::runtime()?;
     let client = target::leader(common, &runtime)?;
     // Without a readable configuration the Leader still tells; only process ids are missing then.

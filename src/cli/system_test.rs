@@ -7,6 +7,8 @@
 use std::fmt::Display;
 use std::time::{Duration, Instant};
 
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
 use clap::Args;
 use futures::StreamExt;
 use futures::future::join_all;
@@ -16,7 +18,8 @@ use super::error::{CliError, Exit};
 use super::target;
 use crate::client::Client;
 use crate::delivery::QueryId;
-use crate::delivery::encoding::checksum;
+use crate::delivery::encoding::schema::decode_schema;
+use crate::delivery::encoding::{self, checksum};
 use crate::engine::filter::RangeFilter;
 use crate::engine::session::Ask;
 use crate::failure::{Failure, FailureKind};
@@ -179,34 +182,32 @@ impl Tester<'_> {
     async fn check_chunks(&self, id: QueryId, chunks: Option<u64>, records: Option<u64>) -> Result<String, String> {
         let (chunks, records) = chunks.zip(records).ok_or("the totals are not known, but were waited for")?;
         let mut stream = self.client.node().stream(id, 0, None).await.map_err(words)?;
-        let (mut rows_by_chunk, mut has_footer) = (Vec::new(), false);
+        let (mut streamed, mut schema, mut has_footer) = (Vec::new(), None, false);
         while let Some(message) = stream.next().await {
             let message = message.map_err(words)?;
-            check_bytes(&message)?;
-            for chunk in &message.chunks {
-                if chunk.index != rows_by_chunk.len() as u64 {
-                    return Err(format!("chunk {} came where {} was due", chunk.index, rows_by_chunk.len()));
-                }
-                rows_by_chunk.push(chunk.rows);
+            let due = streamed.len() as u64..;
+            if let Some((chunk, due)) = message.chunks.iter().zip(due).find(|(chunk, due)| chunk.index != *due) {
+                return Err(format!("chunk {} came where {due} was due", chunk.index));
             }
+            streamed.extend(rows_of(&message, &mut schema)?);
             has_footer |= message.footer.is_some();
         }
-        let rows: u64 = rows_by_chunk.iter().sum();
+        let rows: u64 = streamed.iter().map(|chunk| chunk.num_rows() as u64).sum();
         if !has_footer {
             return Err("the stream ended without its footer".to_owned());
         }
-        if (rows_by_chunk.len() as u64, rows) != (chunks, records) {
-            return Err(format!("{} chunks of {rows} rows came, {chunks} of {records} were told", rows_by_chunk.len()));
+        if (streamed.len() as u64, rows) != (chunks, records) {
+            return Err(format!("{} chunks of {rows} rows came, {chunks} of {records} were told", streamed.len()));
         }
         let step = chunks.div_ceil(SINGLE_CHUNKS_MAX).max(1);
         let mut singly = 0;
         // The last first: chunks can be fetched in any order.
         for index in (0..chunks).filter(|index| index % step == 0 || index + 1 == chunks).rev() {
             let message = self.client.node().chunk(id, index, None, Some(LOOK_TIMEOUT)).await.map_err(words)?;
-            check_bytes(&message)?;
-            let is_it = message.chunks.len() == 1 && message.chunks[0].index == index;
+            let alone = rows_of(&message, &mut None)?;
+            let is_it = message.chunks.first().is_some_and(|chunk| chunk.index == index);
             let is_last = message.chunks.last().is_some_and(|chunk| chunk.is_last);
-            if !is_it || message.chunks[0].rows != rows_by_chunk[index as usize] || is_last != (index + 1 == chunks) {
+            if !is_it || alone != streamed[index as usize..][..1] || is_last != (index + 1 == chunks) {
                 return Err(format!("chunk {index} fetched alone is not that of the stream"));
             }
             singly += 1;
@@ -295,10 +296,18 @@ fn words(failure: Failure) -> String {
     format!("{} {}", failure.kind.name(), failure.message)
 }
 
-fn check_bytes(message: &ChunkMessage) -> Result<(), String> {
-    if checksum(&message.data) == message.checksum {
-        Ok(())
-    } else {
-        Err("a message's checksum does not fit".to_owned())
+/// The rows of a message, a batch for each of its chunks. Its schema, if it brings one, is that of the next messages.
+fn rows_of(message: &ChunkMessage, schema: &mut Option<SchemaRef>) -> Result<Vec<RecordBatch>, String> {
+    if checksum(&message.data) != message.checksum {
+        return Err("a message's checksum does not fit".to_owned());
     }
+    if !message.schema.is_empty() {
+        *schema = Some(decode_schema(&message.schema).map_err(|error| error.to_string())?);
+    }
+    if message.chunks.is_empty() {
+        return Ok(Vec::new());
+    }
+    let schema = schema.as_ref().ok_or("the first message brings no schema")?;
+    let encoding = encoding::by_name(encoding::DEFAULT).ok_or("this program does not know its own encoding")?;
+    encoding.decode(&message.data, &message.chunks, schema).map_err(|error| error.to_string())
 }
