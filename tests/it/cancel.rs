@@ -6,6 +6,8 @@ use std::time::Duration;
 use fastrand::Rng;
 use futures::future::join_all;
 use overlay::client::Client;
+use overlay::delivery::QueryId;
+use overlay::engine::share::{Flow, Share};
 use overlay::leader::answer::QuerySpec;
 use overlay::node::status::Metrics;
 use serde_json::json;
@@ -126,6 +128,39 @@ async fn after_500_ends_at_random_moments_nothing_is_left_on_any_node() {
         let answer = answer.await.expect("no panic").expect("answered");
         assert_eq!(answer.rows, [cluster.oracle.rows.len().to_string()]);
     }
+}
+
+/// A cancel reaches every node on the route, also one where the query's scan waits for its turn and would wait for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cancel_reaches_scans_that_wait_far_away() {
+    let limits = json!({ "threads": 1 });
+    let cluster = Cluster::start(Setup { graph: Graph::Six, limits, ..Setup::default() }).await;
+    // Who has F's only turn keeps its scans from beginning, not F from listening.
+    let share = Share { flow: Flow(None), client: 0, query: QueryId(0), weight: 1 };
+    let held = cluster.node("F").pool().turn(&share).await;
+    let scans = async |node: &str| cluster.client_of(node).metrics(PATIENCE).await.map(|metrics| metrics.scans_running);
+    let scanning = async |expected: bool| {
+        for node in ["E", "F"] {
+            until(&format!("{node} scans: {expected}"), async || match scans(node).await {
+                Ok(count) if (count > 0) == expected => Ok(()),
+                other => Err(format!("{other:?}")),
+            })
+            .await;
+        }
+    };
+    for by_call in [true, false] {
+        let spec = QuerySpec { cancel_on_disconnect: !by_call, ..range(&Question::default()) };
+        let client = cluster.client();
+        let mut answer = client.open(spec).await.expect("it is let in");
+        scanning(true).await;
+        if by_call {
+            answer.cancel().await;
+        }
+        drop((answer, client));
+        scanning(false).await;
+    }
+    drop(held);
+    until_nothing_is_left(&cluster, &["A", "B", "C", "D", "E", "F"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
