@@ -146,6 +146,7 @@ async fn load(
 ) -> Vec<Record> {
     let warm_up = Duration::from_secs_f64(arguments.warm_up);
     let source = |pace, until| Source {
+        client: 0,
         timing: Timing { pace, from: Duration::ZERO, until },
         teams: arguments.team_mix(),
         questions: Weighted::new(questions.iter().map(|question| (Arc::clone(question), 1.0)).collect()),
