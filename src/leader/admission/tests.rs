@@ -505,7 +505,8 @@ fn refusals_are_charged_to_their_team() {
 /// What a flow did not want for a while is no time between two ends.
 #[test]
 fn a_pause_is_not_waited_for() {
-    let mut admission = strict(9, 1, 1);
+    // It is the team's own limit that they wait for.
+    let mut admission = strict(9, 2, 1);
     let mut now = s(0);
     for burst in 0..40 {
         for id in [0, 1, 2] {
