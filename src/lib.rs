@@ -28,7 +28,7 @@
 //!
 //! Everything that computes for a query does it in turn: zones, plans, what plans compute ([`engine::plan_turns`]) and
 //! chunks wait for [`engine::turns`], which divides a node's cores among teams, their clients and their queries; what it
-//! all cost goes to the account of [`leader::fairness`].
+//! all cost, refusals among it, goes to the account of [`leader::fairness`].
 //!
 //! Replies carry how busy their nodes are ([`routing::live_load`]), so that the next assignment may go by it, and how
 //! many queries run at the same time.

@@ -409,17 +409,23 @@ fn under_fair_queue_no_client_fills_its_team_s_places_alone() {
     assert!(matches!(offered, Ok(Some(Displaced { id: QueryId(8), .. }))), "{offered:?}");
 }
 
+/// At 1 s, of one client of green: one query has ended after a second, two run, which is all that may, and 47 wait.
+fn with_a_backlog(strategy: &str) -> Admission {
+    let mut admission = with(strategy, 200, 2, 2);
+    for id in 0..50 {
+        assert_eq!(admission.offer(QueryId(id), share("green", 1), NEVER, s(0)), Ok(None));
+    }
+    assert_eq!(drain(&mut admission, s(0)).len(), 2);
+    admission.finish(QueryId(0), s(1));
+    assert_eq!(drain(&mut admission, s(1)).len(), 1);
+    admission
+}
+
 /// A client waits for its own queries and for as many of others, not for the backlog of one.
 #[test]
 fn a_client_s_wait_is_not_the_backlog_of_its_team() {
     for (strategy, client, expected) in [("fair_queue", 2, true), ("fair_queue", 1, false), ("strict", 2, false)] {
-        let mut admission = with(strategy, 200, 2, 2);
-        for id in 0..50 {
-            assert_eq!(admission.offer(QueryId(id), share("green", 1), NEVER, s(0)), Ok(None));
-        }
-        assert_eq!(drain(&mut admission, s(0)).len(), 2);
-        admission.finish(QueryId(0), s(1));
-        assert_eq!(drain(&mut admission, s(1)).len(), 1);
+        let mut admission = with_a_backlog(strategy);
         let offered = admission.offer(QueryId(99), share("green", client), s(4), s(1));
         assert_eq!(offered.is_ok(), expected, "{strategy}, client {client}: {offered:?}");
     }
@@ -440,14 +446,7 @@ fn the_other_strategies_refuse_the_newcomer() {
 fn what_cannot_be_met_is_a_matter_of_the_strategy() {
     // A quarter more than 24 s; how long pink's then run nobody knows.
     for (strategy, expected) in [("fair_queue", Ok(None)), ("fifo", Err(s(30)))] {
-        let mut admission = with(strategy, 200, 2, 2);
-        for id in 0..50 {
-            assert_eq!(admission.offer(QueryId(id), share("green", 1), NEVER, s(0)), Ok(None));
-        }
-        assert_eq!(drain(&mut admission, s(0)).len(), 2);
-        admission.finish(QueryId(0), s(1));
-        // 1 s each, two run, 47 wait.
-        assert_eq!(drain(&mut admission, s(1)).len(), 1);
+        let mut admission = with_a_backlog(strategy);
         let offered = admission.offer(QueryId(99), share("pink", 1), s(4), s(1));
         let wait = offered.map_err(|refused| match refused {
             Refused::DeadlineCannotBeMet { needed, .. } => needed,

@@ -27,7 +27,7 @@
 //! (Admission puts those first that are likely to end before their deadlines; see there.)
 //!
 //! **The queue.** When it is full, a flow below its share of the places takes one of the flow that is furthest above its
-//! own; it is the newest query of that flow's client with the most that goes. So a client takes one of another client of
+//! own; it is the newest query of that flow's client with the most that goes. In the same way a client takes one of another of
 //! its flow that has at least two more. No flow can fill the queue alone, and no client those of its flow; who keeps
 //! within his share is never displaced.
 
