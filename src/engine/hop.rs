@@ -147,6 +147,7 @@ impl Run {
             code,
             message: message.into(),
             partitions,
+            load: None,
         })
     }
 

@@ -166,6 +166,8 @@ pub struct BranchFailure {
 }
 
 /// What one node spent on a `Scan`.
+    /// How busy the node is, if it tells of itself.
+    pub load: Option<Load>,
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeWork {
     pub node: NodeId,

@@ -138,7 +138,12 @@ impl Reader {
                     self.accept(std::iter::once(answer).chain(answers.by_ref().take(more)).collect())?;
                 }
             }
-            Some(ScanMessage::Failed(failure)) => self.note_failure(&failure),
+            Some(ScanMessage::Failed(failure)) => {
+                if let Some(load) = failure.load {
+                    context.overview.replied(&failure.node, load);
+                }
+                self.note_failure(&failure);
+            }
             Some(ScanMessage::Done { work, skipped, load }) => {
                 if let Some(load) = load {
                     context.overview.replied(&work.node, load);

@@ -12,7 +12,7 @@ use super::membership::Membership;
 use super::trace::Tracer;
 use crate::config::fingerprint::Fingerprint;
 use crate::engine::hop::{Hop, ScanStream};
-use crate::engine::message::{ScanMessage, ScanRequest};
+use crate::engine::message::{BranchFailure, ScanMessage, ScanRequest};
 use crate::engine::scan::Output;
 use crate::engine::stop::{Stop, StopReason};
 use crate::failure::{Failure, FailureKind};
@@ -112,10 +112,11 @@ impl PeerService for Peers {
                 let _ = &held_until_dropped;
                 match message {
                     ScanMessage::Done { work, skipped, load: None } if work.node == me => {
-                        let load = load();
-                        // This scan ends with this word.
-                        let load = Load { active: load.active.saturating_sub(1), ..load };
-                        ScanMessage::Done { work, skipped, load: Some(load) }
+                        ScanMessage::Done { work, skipped, load: Some(without_one(load())) }
+                    }
+                    // Of no partition: the scan was stopped, and this is its last word.
+                    ScanMessage::Failed(failure) if failure.node == me && failure.partitions.is_empty() => {
+                        ScanMessage::Failed(BranchFailure { load: Some(without_one(load())), ..failure })
                     }
                     ScanMessage::Zones(answers) => {
                         let rows = answers.iter().map(|answer| answer.rows).sum();
@@ -132,6 +133,11 @@ impl PeerService for Peers {
     async fn trace(&self, request: TraceRequest) -> Result<TraceHop, Failure> {
         self.tracer.follow(request).await
     }
+}
+
+/// The load without the scan that ends with the word that carries it.
+fn without_one(load: Load) -> Load {
+    Load { active: load.active.saturating_sub(1), ..load }
 }
 
 impl Peers {

@@ -152,6 +152,7 @@ pub(super) fn scan_message_to_wire(message: ScanMessage) -> wire::ScanReply {
             route: names(&failure.route),
             code: position(&CODES, &failure.code),
             message: failure.message,
+            load: failure.load.map(load_to_wire),
             partitions: failure.partitions.iter().map(partition_ref).collect(),
         }),
         ScanMessage::Done { work, skipped, load } => Message::Done(wire::ScanDone {
@@ -179,6 +180,7 @@ pub(super) fn scan_message_from_wire(reply: wire::ScanReply) -> Result<ScanMessa
             route: nodes(failure.route),
             code: CODES.get(failure.code as usize).copied().unwrap_or(FailureCode::Internal),
             message: failure.message,
+            load: failure.load.map(load_from_wire).transpose()?,
             partitions: partition_ids(failure.partitions)?,
         }),
         Message::Done(done) => ScanMessage::Done {
