@@ -79,7 +79,7 @@ impl Arrived {
     /// The rows as a batch. To be called where computing is in order: a block is read for it.
     ///
     /// # Errors
-    /// None that is not a fault of ours: blocks were proven readable when they came.
+    /// None that is not a fault of ours: blocks were proven readable when they came, or made here.
     pub fn to_batch(&self) -> Result<RecordBatch, ArrowError> {
         Unpacked::default().batch(self)
     }

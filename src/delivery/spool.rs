@@ -93,8 +93,7 @@ impl Payload {
             return Ok(Payload { block: block.clone() });
         }
         let batch = arrived.to_batch()?;
-        let bytes = RowsByRun::of_batch(&batch).pack()?;
-        Ok(Payload { block: Packed::open(bytes.into(), &batch.schema())? })
+        Ok(Payload { block: RowsByRun::of_batch(&batch).block()? })
     }
 
     /// What to write, without change.
@@ -122,8 +121,6 @@ pub enum NotWritten {
     Read(#[from] ArrowError),
     #[error(transparent)]
     Packed(#[from] EncodeError),
-    #[error(transparent)]
-    Proven(#[from] DecodeError),
 }
 
 /// Where a batch of rows lies on disk.

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use overlay_ingest::PartitionId;
 
 use crate::delivery::QueryId;
+use crate::delivery::encoding::packed::Packed;
 use crate::routing::assignment::Order;
 use crate::routing::{Load, NodeId, Team};
 
@@ -85,10 +86,12 @@ pub enum Payload {
     None,
     /// Scanned in this process.
     Batch(RecordBatch),
-    /// One block (see [`crate::delivery::encoding::packed`]) of the leaf's columns, with its checksum outside; none if it was
-    /// made in this process. It holds the rows of `answers` answers, at least 1: of this one, and of those that follow it
+    /// Packed in this process. It holds the rows of `answers` answers, at least 1: of this one, and of those that follow it
     /// in its message, which have no payload of their own.
-    Packed { bytes: Bytes, xxh3: Option<u64>, answers: u32 },
+    Block { block: Packed, answers: u32 },
+    /// The same from another node, or for one: a block (see [`crate::delivery::encoding::packed`]) of the leaf's columns, with
+    /// its checksum outside.
+    Packed { bytes: Bytes, xxh3: u64, answers: u32 },
 }
 
 /// What is left of one zone after the predicate; reported with 0 rows too.
@@ -163,11 +166,11 @@ pub struct BranchFailure {
     pub message: String,
     /// Every partition that was to come by this branch; some of their zones may have arrived before.
     pub partitions: Vec<PartitionId>,
+    /// How busy the node is, if it tells of itself.
+    pub load: Option<Load>,
 }
 
 /// What one node spent on a `Scan`.
-    /// How busy the node is, if it tells of itself.
-    pub load: Option<Load>,
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeWork {
     pub node: NodeId,
@@ -185,7 +188,7 @@ impl Payload {
     pub fn bytes_sent(&self) -> u64 {
         match self {
             Payload::Packed { bytes, .. } => bytes.len() as u64,
-            Payload::None | Payload::Batch(_) => 0,
+            Payload::None | Payload::Batch(_) | Payload::Block { .. } => 0,
         }
     }
 }

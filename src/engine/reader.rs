@@ -132,7 +132,9 @@ impl Reader {
                 let mut answers = answers.into_iter();
                 while let Some(answer) = answers.next() {
                     let more = match answer.payload {
-                        Payload::Packed { answers, .. } => answers.saturating_sub(1) as usize,
+                        Payload::Packed { answers, .. } | Payload::Block { answers, .. } => {
+                            answers.saturating_sub(1) as usize
+                        }
                         _ => 0,
                     };
                     self.accept(std::iter::once(answer).chain(answers.by_ref().take(more)).collect())?;
@@ -313,16 +315,12 @@ impl Reader {
         let other_rows = || wrong("the rows are not those of its header".into());
         let batch = match &answer.payload {
             Payload::Batch(batch) => batch.clone(),
-            Payload::Packed { bytes, xxh3, answers: expected } => {
-                if xxh3.is_some_and(|expected| checksum(bytes) != expected) {
-                    return Err(wrong("the checksum does not fit".into()));
-                }
+            Payload::Packed { answers: expected, .. } | Payload::Block { answers: expected, .. } => {
                 let is_alone = |answer: &ZoneAnswer| matches!(answer.payload, Payload::None);
                 if answers.len() != *expected as usize || !others.iter().all(is_alone) {
                     return Err(wrong(format!("its rows are shared with {} answers of {expected}", answers.len())));
                 }
-                let block =
-                    Packed::open(bytes.clone(), &self.packed_schema).map_err(|error| wrong(error.to_string()))?;
+                let block = self.block(&answer.payload).map_err(wrong)?;
                 if Some(block.rows() as u64) != rows {
                     return Err(other_rows());
                 }
@@ -351,6 +349,21 @@ impl Reader {
         )
         .map(|batch| Some(batch.into()))
         .map_err(|error| error.to_string())
+    }
+
+    /// The block of a payload; one from another node after a look whether it is as it was sent, and readable.
+    fn block(&self, payload: &Payload) -> Result<Packed, String> {
+        let block = match payload {
+            Payload::Packed { bytes, xxh3, .. } if checksum(bytes) != *xxh3 => {
+                return Err("the checksum does not fit".into());
+            }
+            Payload::Packed { bytes, .. } => {
+                Some(Packed::open(bytes.clone(), &self.packed_schema).map_err(|error| error.to_string())?)
+            }
+            Payload::Block { block, .. } => block.clone().in_schema(&self.packed_schema),
+            Payload::None | Payload::Batch(_) => None,
+        };
+        block.ok_or_else(|| "its columns are others".into())
     }
 
     fn note_failure(&mut self, failure: &BranchFailure) {

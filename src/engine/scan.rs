@@ -28,7 +28,7 @@ use super::stop::Stop;
 use super::store::{Stored, Zone};
 use super::zone_rows::ZoneRows;
 use crate::delivery::encoding::checksum;
-use crate::delivery::encoding::packed::RowsByRun;
+use crate::delivery::encoding::packed::{Packed, RowsByRun};
 use crate::routing::NodeId;
 use job::{Look, Task, Tasks, ZoneLook, Zones};
 
@@ -280,25 +280,30 @@ impl ScanJobs {
         self.in_parts(answer, &batch).map(Some)
     }
 
-    fn packed(&self, bytes: Vec<u8>, answers: u32) -> Payload {
-        let xxh3 = (self.output == Output::ForPeer).then(|| checksum(&bytes));
-        Payload::Packed { xxh3, bytes: bytes.into(), answers }
+    fn packed(&self, block: Packed, answers: u32) -> Payload {
+        match self.output {
+            Output::ForPeer => {
+                let bytes = block.bytes().clone();
+                Payload::Packed { xxh3: checksum(&bytes), bytes, answers }
+            }
+            _ => Payload::Block { block, answers },
+        }
     }
 
     /// The answer with its rows in blocks, in as many parts as their size asks for.
     fn in_parts(&self, answer: ZoneAnswer, batch: &RecordBatch) -> Result<Vec<ZoneAnswer>, Error> {
-        let bytes = RowsByRun::of_batch(batch).pack()?;
-        let part_count = bytes.len().div_ceil(self.part_bytes_max.max(1)).clamp(1, batch.num_rows());
-        let mut whole = Some(bytes);
+        let block = RowsByRun::of_batch(batch).block()?;
+        let part_count = block.bytes().len().div_ceil(self.part_bytes_max.max(1)).clamp(1, batch.num_rows());
+        let mut whole = Some(block);
         let part_rows = batch.num_rows().div_ceil(part_count);
         let part_count = batch.num_rows().div_ceil(part_rows);
         (0..part_count)
             .map(|part| {
                 let first = part * part_rows;
                 let rows = part_rows.min(batch.num_rows() - first);
-                let bytes = match whole.take() {
-                    Some(bytes) if part_count == 1 => bytes,
-                    _ => RowsByRun::of_batch(&batch.slice(first, rows)).pack()?,
+                let block = match whole.take() {
+                    Some(block) if part_count == 1 => block,
+                    _ => RowsByRun::of_batch(&batch.slice(first, rows)).block()?,
                 };
                 Ok(ZoneAnswer {
                     part: part as u32,
@@ -307,7 +312,7 @@ impl ScanJobs {
                     // Billed once, with the first part.
                     bytes_scanned: if part == 0 { answer.bytes_scanned } else { 0 },
                     cpu: if part == 0 { answer.cpu } else { Duration::ZERO },
-                    payload: self.packed(bytes, 1),
+                    payload: self.packed(block, 1),
                     ..answer.clone()
                 })
             })

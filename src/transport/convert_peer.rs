@@ -12,7 +12,6 @@ use overlay_ingest::{Date, PartitionId, PartitionStats};
 use super::status::{malformed, micros, millis, time_left};
 use super::wire;
 use crate::delivery::QueryId;
-use crate::delivery::encoding::checksum;
 use crate::engine::message::{
     BranchFailure, FailureCode, How, NodeInstance, NodeWork, Payload, ScanMessage, ScanPath, ScanRequest, ZoneAnswer,
 };
@@ -152,8 +151,8 @@ pub(super) fn scan_message_to_wire(message: ScanMessage) -> wire::ScanReply {
             route: names(&failure.route),
             code: position(&CODES, &failure.code),
             message: failure.message,
-            load: failure.load.map(load_to_wire),
             partitions: failure.partitions.iter().map(partition_ref).collect(),
+            load: failure.load.map(load_to_wire),
         }),
         ScanMessage::Done { work, skipped, load } => Message::Done(wire::ScanDone {
             node: work.node.to_string(),
@@ -180,8 +179,8 @@ pub(super) fn scan_message_from_wire(reply: wire::ScanReply) -> Result<ScanMessa
             route: nodes(failure.route),
             code: CODES.get(failure.code as usize).copied().unwrap_or(FailureCode::Internal),
             message: failure.message,
-            load: failure.load.map(load_from_wire).transpose()?,
             partitions: partition_ids(failure.partitions)?,
+            load: failure.load.map(load_from_wire).transpose()?,
         }),
         Message::Done(done) => ScanMessage::Done {
             work: NodeWork {
@@ -200,9 +199,9 @@ pub(super) fn scan_message_from_wire(reply: wire::ScanReply) -> Result<ScanMessa
 
 fn zone_to_wire(answer: ZoneAnswer) -> wire::ZoneAnswer {
     let (checksum, block, answers) = match answer.payload {
-        Payload::Packed { bytes, xxh3, answers } => (xxh3.unwrap_or_else(|| checksum(&bytes)), bytes, answers),
-        // Only a reader in this process asks for batches, and it does not come through here.
-        Payload::None | Payload::Batch(_) => (0, Bytes::new(), 1),
+        Payload::Packed { bytes, xxh3, answers } => (xxh3, bytes, answers),
+        // Only a reader in this process asks for these, and it does not come through here.
+        Payload::None | Payload::Batch(_) | Payload::Block { .. } => (0, Bytes::new(), 1),
     };
     wire::ZoneAnswer {
         asked: Some(partition_ref(&answer.asked)),
@@ -243,7 +242,7 @@ fn zone_from_wire(answer: wire::ZoneAnswer) -> Result<ZoneAnswer, Failure> {
             true => Payload::None,
             false => {
                 let answers = answer.sharing.saturating_add(1);
-                Payload::Packed { bytes: answer.block, xxh3: Some(answer.checksum), answers }
+                Payload::Packed { bytes: answer.block, xxh3: answer.checksum, answers }
             }
         },
     })

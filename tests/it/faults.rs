@@ -184,6 +184,7 @@ pub fn decoded(answer: &ZoneAnswer, schema: &SchemaRef) -> Option<RecordBatch> {
     match &answer.payload {
         Payload::None => None,
         Payload::Batch(batch) => Some(batch.clone()),
+        Payload::Block { block, .. } => block.to_batch().ok(),
         Payload::Packed { bytes, .. } => Packed::open(bytes.clone(), schema).ok()?.to_batch().ok(),
     }
 }
@@ -218,10 +219,10 @@ fn in_parts(message: ScanMessage, schema: &SchemaRef, random: &mut Rng) -> Vec<S
 /// Whether it holds the rows of so many whole zones. What was damaged on the way here must not get a new checksum.
 fn is_sound(answer: &ZoneAnswer, zones: usize) -> bool {
     let Payload::Packed { bytes, xxh3, answers } = &answer.payload else { return false };
-    *xxh3 == Some(checksum(bytes)) && *answers as usize == zones && answer.part == 0 && answer.last
+    *xxh3 == checksum(bytes) && *answers as usize == zones && answer.part == 0 && answer.last
 }
 
 fn packed(rows: &RecordBatch) -> Payload {
     let bytes = RowsByRun::of_batch(rows).pack().expect("it was packed before");
-    Payload::Packed { xxh3: Some(checksum(&bytes)), bytes: bytes.into(), answers: 1 }
+    Payload::Packed { xxh3: checksum(&bytes), bytes: bytes.into(), answers: 1 }
 }

@@ -81,8 +81,8 @@ impl ScanJobs {
             return Ok(answers);
         }
         let by_run = self.filter.take_by_run(&rows, &matches)?;
-        let block = by_run.pack()?;
-        if block.len() <= self.part_bytes_max {
+        let block = by_run.block()?;
+        if block.bytes().len() <= self.part_bytes_max {
             let count = answers.len() as u32;
             if let Some(first) = answers.first_mut() {
                 first.payload = self.packed(block, count);

@@ -9,8 +9,8 @@
 //! [`write`] makes blocks, [`read`] finds their columns and proves them, [`join`] gives the rows back, [`numbers`] is the
 //! form of a column of numbers, [`message`] the encoding of chunks.
 //!
-//! Invariant: rows come out equal to those that went in, to the last bit, in the schema's types. A block that
-//! [`Packed::open`] took holds as many rows as it says, and reading it cannot fail for its bytes.
+//! Invariant: rows come out equal to those that went in, to the last bit, in the schema's types. A block that was made here
+//! or that [`Packed::open`] took holds as many rows as it says, and reading it cannot fail for its bytes.
 
 mod join;
 mod message;
@@ -24,7 +24,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, RecordBatch, UInt32Array, new_null_array};
 use arrow::compute::take;
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::{FieldRef, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use bytes::Bytes;
 use xxhash_rust::xxh3::Xxh3;
@@ -99,9 +99,18 @@ impl RowsByRun {
     pub fn pack(&self) -> Result<Vec<u8>, EncodeError> {
         write::block(self).map_err(|source| EncodeError { encoding: NAME, source })
     }
+
+    /// The same, known to be readable because it was made here.
+    ///
+    /// # Errors
+    /// As those of [`RowsByRun::pack`].
+    pub fn block(&self) -> Result<Packed, EncodeError> {
+        let bytes = self.pack()?.into();
+        Ok(Packed { bytes, schema: Arc::clone(&self.schema), rows: self.rows })
+    }
 }
 
-/// A block that was proven readable. Cheap to clone.
+/// A block that was proven readable, or made here. Cheap to clone.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Packed {
     bytes: Bytes,
@@ -120,6 +129,23 @@ impl Packed {
     /// How many rows it has.
     pub fn rows(&self) -> usize {
         self.rows
+    }
+
+    /// The same rows in a schema whose columns have the same names and types, but other remarks, and may be null if they are
+    /// here. None if they differ.
+    pub fn in_schema(mut self, schema: &SchemaRef) -> Option<Packed> {
+        if !Arc::ptr_eq(&self.schema, schema) {
+            let is_same = |(own, other): (&FieldRef, &FieldRef)| {
+                (own.name(), own.data_type()) == (other.name(), other.data_type())
+                    && (other.is_nullable() || !own.is_nullable())
+            };
+            let (own, other) = (self.schema.fields(), schema.fields());
+            if own.len() != other.len() || !own.iter().zip(other).all(is_same) {
+                return None;
+            }
+            self.schema = Arc::clone(schema);
+        }
+        Some(self)
     }
 
     /// The schema of its rows.
