@@ -6,7 +6,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
     let files = protox::compile(["overlay.proto", "peer.proto"], ["proto"])?;
     // Rows are passed on as they came, not copied out of the message.
-    let rows = [".overlay.v1.ZoneAnswer.block", ".overlay.v1.ChunkBatch.data", ".overlay.v1.ChunkReply.data"];
-    rows.iter().fold(tonic_prost_build::configure(), |builder, path| builder.bytes(path)).compile_fds(files)?;
+    let rows = [".overlay.v1.ZoneAnswer.block", ".overlay.v1.ChunkReply.data"];
+    rows.iter()
+        .fold(tonic_prost_build::configure(), |builder, path| builder.bytes(path))
+        .extern_path(".overlay.v1.ChunkBatch", "crate::transport::chunk_batch::ChunkBatch")
+        .codec_path("crate::transport::codec::SizedCodec")
+        .compile_fds(files)?;
     Ok(())
 }

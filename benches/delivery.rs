@@ -48,6 +48,7 @@ pub fn bench(criterion: &mut Criterion) {
         for line in ENCODINGS {
             let encoding = (line.make)();
             let (bytes, metas) = encoding.message(std::slice::from_ref(&chunk), &zone.schema()).expect("it is encoded");
+            let bytes = bytes.joined();
             group.throughput(Throughput::Bytes(bytes.len() as u64));
             group.bench_function(BenchmarkId::new(format!("{} write", line.name), data.name), |bencher| {
                 bencher.iter(|| encoding.message(std::slice::from_ref(&chunk), &zone.schema()).expect("it is encoded"));

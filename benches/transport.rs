@@ -38,7 +38,7 @@ fn message(data: &Bytes) -> Result<ChunkMessage, Failure> {
     Ok(ChunkMessage {
         chunks: Vec::new(),
         checksum: checksum(data),
-        data: data.clone(),
+        data: data.clone().into(),
         partial: false,
         schema: Vec::new(),
         total_chunks: None,

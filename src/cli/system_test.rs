@@ -18,8 +18,8 @@ use super::error::{CliError, Exit};
 use super::target;
 use crate::client::Client;
 use crate::delivery::QueryId;
+use crate::delivery::encoding;
 use crate::delivery::encoding::schema::decode_schema;
-use crate::delivery::encoding::{self, checksum};
 use crate::engine::filter::RangeFilter;
 use crate::engine::session::Ask;
 use crate::failure::{Failure, FailureKind};
@@ -298,7 +298,7 @@ fn words(failure: Failure) -> String {
 
 /// The rows of a message, a batch for each of its chunks. Its schema, if it brings one, is that of the next messages.
 fn rows_of(message: &ChunkMessage, schema: &mut Option<SchemaRef>) -> Result<Vec<RecordBatch>, String> {
-    if checksum(&message.data) != message.checksum {
+    if message.data.checksum() != message.checksum {
         return Err("a message's checksum does not fit".to_owned());
     }
     if !message.schema.is_empty() {
@@ -309,5 +309,5 @@ fn rows_of(message: &ChunkMessage, schema: &mut Option<SchemaRef>) -> Result<Vec
     }
     let schema = schema.as_ref().ok_or("the first message brings no schema")?;
     let encoding = encoding::by_name(encoding::DEFAULT).ok_or("this program does not know its own encoding")?;
-    encoding.decode(&message.data, &message.chunks, schema).map_err(|error| error.to_string())
+    encoding.decode(&message.data.joined(), &message.chunks, schema).map_err(|error| error.to_string())
 }

@@ -17,7 +17,7 @@ use futures::stream::BoxStream;
 
 use crate::delivery::QueryId;
 use crate::delivery::encoding::schema::decode_schema;
-use crate::delivery::encoding::{self, Encoding, checksum};
+use crate::delivery::encoding::{self, Encoding};
 use crate::failure::{Failure, FailureKind};
 use crate::leader::answer::{ChunkMessage, Footer, QuerySpec};
 use crate::node::status::{Metrics, NodeStatus};
@@ -277,7 +277,7 @@ impl Answer {
         self.reconnects = 0;
         self.patience = None;
         let damaged = |what: String| Failure::new(FailureKind::DataLoss, "DAMAGED", what);
-        if checksum(&message.data) != message.checksum {
+        if message.data.checksum() != message.checksum {
             return Err(damaged("a message of the answer is damaged: its checksum does not fit".into()));
         }
         if !message.schema.is_empty() {
@@ -299,7 +299,7 @@ impl Answer {
         let damaged = |what: String| Failure::new(FailureKind::DataLoss, "DAMAGED", what);
         if !message.chunks.is_empty() {
             let schema = self.schema.as_ref().ok_or_else(|| damaged("the answer has no schema".into()))?;
-            let batches = self.encoding.decode(&message.data, &message.chunks, schema);
+            let batches = self.encoding.decode(&message.data.joined(), &message.chunks, schema);
             self.decoded = batches.map_err(|error| damaged(error.to_string()))?;
             self.decoded.reverse();
         }

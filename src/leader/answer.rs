@@ -3,11 +3,10 @@
 use std::fmt;
 use std::time::Duration;
 
-use bytes::Bytes;
 use serde::Serialize;
 
 use crate::delivery::QueryId;
-use crate::delivery::encoding::{self, ChunkMeta};
+use crate::delivery::encoding::{self, ChunkMeta, Pieces};
 use crate::engine::message::NodeWork;
 use crate::engine::session::Ask;
 use crate::routing::{Link, NodeId, Team};
@@ -199,7 +198,7 @@ impl Footer {
 pub struct ChunkMessage {
     pub chunks: Vec<ChunkMeta>,
     /// In the query's encoding.
-    pub data: Bytes,
+    pub data: Pieces,
     /// xxh3 of `data`.
     pub checksum: u64,
     /// A gap was known when this was sent.

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use futures::stream::{self, BoxStream};
 use futures::{FutureExt, StreamExt};
 use tokio::sync::{oneshot, watch};
@@ -18,7 +17,7 @@ use super::status::{Metrics, NodeStatus};
 use super::view;
 use crate::delivery::encoding::packing::{MESSAGE_BYTES, Packing};
 use crate::delivery::encoding::schema::encode_schema;
-use crate::delivery::encoding::{self, checksum};
+use crate::delivery::encoding::{self, Pieces};
 use crate::delivery::{Arrived, Chunk, Cut, LastLoaded, QueryId};
 use crate::engine::executor::ScanPool;
 use crate::engine::session::Ask;
@@ -201,7 +200,7 @@ impl Queries {
         self.desk().made(id, self.now());
         let rows = metas.iter().map(|meta| meta.rows).sum();
         self.traffic().add(rows, data.len() as u64, self.now());
-        Ok(ChunkMessage { chunks: metas, checksum: checksum(&data), data, partial, schema: head, total_chunks, footer })
+        Ok(ChunkMessage { chunks: metas, checksum: data.checksum(), data, partial, schema: head, total_chunks, footer })
     }
 
     fn encode_failure(&self, error: &dyn std::error::Error) -> Failure {
@@ -347,10 +346,11 @@ impl ClientService for Clients {
             if let (Some(total), Some(footer)) = (desk.total_chunks(id), desk.footer(id))
                 && from_index == total
             {
+                let data = Pieces::default();
                 let message = ChunkMessage {
                     chunks: Vec::new(),
-                    data: Bytes::new(),
-                    checksum: checksum(&[]),
+                    checksum: data.checksum(),
+                    data,
                     partial: !footer.coverage.is_complete(),
                     schema: Vec::new(),
                     total_chunks: Some(total),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use overlay_ingest::{Date, DateRange};
 
+use super::chunk_batch::ChunkBatch;
 use super::convert_peer::{names, nodes};
 use super::status::{malformed, micros, millis, time_left};
 use super::wire;
@@ -142,8 +143,8 @@ pub(super) fn submitted_from_wire(reply: wire::QueryReply) -> Result<Submitted, 
     })
 }
 
-pub(super) fn batch_to_wire(message: ChunkMessage) -> wire::ChunkBatch {
-    wire::ChunkBatch {
+pub(super) fn batch_to_wire(message: ChunkMessage) -> ChunkBatch {
+    ChunkBatch {
         chunks: message
             .chunks
             .iter()
@@ -163,7 +164,7 @@ pub(super) fn batch_to_wire(message: ChunkMessage) -> wire::ChunkBatch {
     }
 }
 
-pub(super) fn batch_from_wire(batch: wire::ChunkBatch) -> Result<ChunkMessage, Failure> {
+pub(super) fn batch_from_wire(batch: ChunkBatch) -> Result<ChunkMessage, Failure> {
     let meta = |meta: wire::ChunkMeta| ChunkMeta {
         index: meta.chunk_index,
         rows: meta.rows,
@@ -187,7 +188,7 @@ pub(super) fn chunk_to_wire(id: QueryId, message: ChunkMessage, state: QueryStat
         uid: id.to_string(),
         chunk_index: meta.map_or(0, |meta| meta.index),
         total_chunks: message.total_chunks,
-        data: message.data,
+        data: message.data.joined(),
         is_last: meta.is_some_and(|meta| meta.is_last),
         status: state.name().to_owned(),
         rows: meta.map_or(0, |meta| meta.rows),
@@ -202,7 +203,7 @@ pub(super) fn chunk_from_wire(reply: wire::ChunkReply) -> Result<ChunkMessage, F
     let bytes = reply.data.len() as u64;
     Ok(ChunkMessage {
         chunks: vec![ChunkMeta { index: reply.chunk_index, rows: reply.rows, is_last: reply.is_last, bytes }],
-        data: reply.data,
+        data: reply.data.into(),
         checksum: reply.checksum,
         partial: reply.partial,
         schema: reply.schema,

@@ -3,8 +3,11 @@
 //! - [`connector`] says how a connection is made and where one is awaited: TCP, or an in-process pipe.
 //! - [`services`] are what a node must offer to be served; [`server`] serves them.
 //! - [`peer`] talks to a neighbour and implements [`crate::engine::hop::RemoteScan`]; [`leader`] talks to a Leader.
+//! - `codec` puts messages into buffers, `chunk_batch` the one that carries rows without another copy of them.
 //! - the `convert_*` modules turn our words into messages and back; nothing from the wire is trusted.
 
+mod chunk_batch;
+mod codec;
 pub mod connector;
 mod convert_answer;
 mod convert_peer;

@@ -11,6 +11,7 @@ use tonic::transport::Server;
 use tonic::{Request, Response, Status};
 use tonic_health::ServingStatus;
 
+use super::chunk_batch::ChunkBatch;
 use super::connector::{Caller, Incoming};
 use super::convert_answer::{
     batch_to_wire, chunk_to_wire, query_id, query_status_to_wire, spec_from_wire, submitted_to_wire,
@@ -196,7 +197,7 @@ impl Overlay for ClientWire {
         Ok(Response::new(chunk_to_wire(id, chunk, state)))
     }
 
-    type StreamChunksStream = WireStream<wire::ChunkBatch>;
+    type StreamChunksStream = WireStream<ChunkBatch>;
 
     async fn stream_chunks(
         &self,
@@ -208,12 +209,12 @@ impl Overlay for ClientWire {
         Ok(Response::new(messages.map(|message| message.map(batch_to_wire).map_err(to_status)).boxed()))
     }
 
-    type AskStream = WireStream<wire::ChunkBatch>;
+    type AskStream = WireStream<ChunkBatch>;
 
     async fn ask(&self, request: Request<wire::QueryRequest>) -> Result<Response<Self::AskStream>, Status> {
         let (spec, client) = asked(request)?;
         let id = self.0.submit(spec, &client).await.map_err(to_status)?.id;
-        let opened = wire::ChunkBatch { uid: id.to_string(), ..wire::ChunkBatch::default() };
+        let opened = ChunkBatch { uid: id.to_string(), ..ChunkBatch::default() };
         let messages = self.0.stream(id, 0, None).map(|message| message.map(batch_to_wire).map_err(to_status));
         Ok(Response::new(stream::iter([Ok(opened)]).chain(messages).boxed()))
     }

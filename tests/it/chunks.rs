@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use overlay::delivery::QueryId;
+use overlay::delivery::encoding;
 use overlay::delivery::encoding::schema::decode_schema;
-use overlay::delivery::encoding::{self, checksum};
 use overlay::failure::{Failure, FailureKind};
 use overlay::leader::answer::{ChunkMessage, QuerySpec, QueryState};
 use serde_json::{Value, json};
@@ -59,10 +59,10 @@ async fn chunk(cluster: &Cluster, id: QueryId, index: u64) -> Result<ChunkMessag
 
 /// The rows of one message that stands alone.
 pub fn rows(message: &ChunkMessage, encoding: &str) -> Vec<String> {
-    assert_eq!(checksum(&message.data), message.checksum);
+    assert_eq!(message.data.checksum(), message.checksum);
     let schema = decode_schema(&message.schema).expect("a schema with each chunk");
     let encoding = encoding::by_name(encoding).expect("an encoding");
-    encoding.decode(&message.data, &message.chunks, &schema).expect("decoded").iter().flat_map(texts).collect()
+    encoding.decode(&message.data.joined(), &message.chunks, &schema).expect("decoded").iter().flat_map(texts).collect()
 }
 
 #[track_caller]

@@ -8,9 +8,8 @@ use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use arrow::ipc::reader::StreamDecoder;
 use arrow::ipc::writer::StreamWriter;
-use bytes::Bytes;
 
-use super::{ChunkMeta, DecodeError, EncodeError, Encoding, check_counts, compact, packing, without_panic};
+use super::{ChunkMeta, DecodeError, EncodeError, Encoding, Pieces, check_counts, compact, packing, without_panic};
 use crate::delivery::arrived::Unpacked;
 use crate::delivery::{Chunk, columns};
 
@@ -29,7 +28,7 @@ impl Encoding for ArrowIpc {
         NAME
     }
 
-    fn message(&self, chunks: &[Chunk], schema: &SchemaRef) -> Result<(Bytes, Vec<ChunkMeta>), EncodeError> {
+    fn message(&self, chunks: &[Chunk], schema: &SchemaRef) -> Result<(Pieces, Vec<ChunkMeta>), EncodeError> {
         let written = write_chunks(chunks, schema).map_err(|source| EncodeError { encoding: NAME, source })?;
         Ok((written.0.into(), written.1))
     }

@@ -13,9 +13,8 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::json::reader::ReaderBuilder;
-use bytes::Bytes;
 
-use super::{ChunkMeta, DecodeError, EncodeError, Encoding, check_counts, packing, without_panic};
+use super::{ChunkMeta, DecodeError, EncodeError, Encoding, Pieces, check_counts, packing, without_panic};
 use crate::delivery::arrived::Unpacked;
 use crate::delivery::{Arrived, Chunk};
 
@@ -28,7 +27,7 @@ impl Encoding for Json {
         NAME
     }
 
-    fn message(&self, chunks: &[Chunk], _schema: &SchemaRef) -> Result<(Bytes, Vec<ChunkMeta>), EncodeError> {
+    fn message(&self, chunks: &[Chunk], _schema: &SchemaRef) -> Result<(Pieces, Vec<ChunkMeta>), EncodeError> {
         assert!(!chunks.is_empty(), "a message without a chunk");
         let estimate: u64 = chunks.iter().map(|chunk| self.estimate(chunk)).sum();
         let mut bytes = Vec::with_capacity(usize::try_from(estimate).unwrap_or(0));

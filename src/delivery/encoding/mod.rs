@@ -15,6 +15,7 @@ mod compact;
 mod json;
 pub mod packed;
 pub mod packing;
+pub mod pieces;
 pub mod schema;
 
 use arrow::array::RecordBatch;
@@ -23,6 +24,7 @@ use arrow::error::ArrowError;
 use bytes::Bytes;
 
 use super::{Chunk, OtherColumns};
+pub use pieces::Pieces;
 
 /// What a message says about one of its chunks, beside the message's bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +49,7 @@ pub trait Encoding: Send + Sync {
     fn name(&self) -> &'static str;
 
     /// Encodes chunks of one result, in the order given. At least one chunk.
-    fn message(&self, chunks: &[Chunk], schema: &SchemaRef) -> Result<(Bytes, Vec<ChunkMeta>), EncodeError>;
+    fn message(&self, chunks: &[Chunk], schema: &SchemaRef) -> Result<(Pieces, Vec<ChunkMeta>), EncodeError>;
 
     /// Decodes a whole message: one batch with the columns of this schema for each of `metas`. The bytes must have
     /// passed their [`checksum`].
@@ -55,7 +57,7 @@ pub trait Encoding: Send + Sync {
 
     /// Encodes one chunk so that it stands alone.
     fn chunk(&self, chunk: &Chunk, schema: &SchemaRef) -> Result<Bytes, EncodeError> {
-        Ok(self.message(std::slice::from_ref(chunk), schema)?.0)
+        Ok(self.message(std::slice::from_ref(chunk), schema)?.0.joined())
     }
 
     /// Whether these chunks are only copied into their message: nothing is computed then.

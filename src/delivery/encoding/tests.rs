@@ -73,7 +73,8 @@ fn every_encoding_gives_back_what_went_in() {
         assert_eq!((encoding.name(), by_name(line.name).is_some()), (line.name, true));
         for ends in [&[0][..], &[1], &[7], &[3, 6, 7], &[50, 120], &[2, 2, 5]] {
             let chunks = chunks(ends);
-            let (bytes, metas) = encoding.message(&chunks, &schema()).expect("encodes");
+            let (pieces, metas) = encoding.message(&chunks, &schema()).expect("encodes");
+            let bytes = pieces.joined();
             let decoded = encoding.decode(&bytes, &metas, &schema()).expect("decodes");
             assert_eq!(decoded.len(), chunks.len());
             for ((chunk, meta), batch) in chunks.iter().zip(&metas).zip(&decoded) {
@@ -119,7 +120,8 @@ fn json_says_everything_in_words() {
 fn only_used_values_cross_and_only_once_in_a_message() {
     let encoding = by_name("arrow_ipc").expect("in the table");
     let one = Chunk { index: 0, pieces: vec![rows(0, 1_000).slice(7, 1).into()], is_last: false };
-    let (bytes, metas) = encoding.message(std::slice::from_ref(&one), &schema()).expect("encodes");
+    let (pieces, metas) = encoding.message(std::slice::from_ref(&one), &schema()).expect("encodes");
+    let bytes = pieces.joined();
     let decoded = encoding.decode(&bytes, &metas, &schema()).expect("decodes");
     assert_eq!(decoded[0].column(2).as_dictionary::<Int32Type>().values().len(), 1);
     assert!(bytes.len() < 4_000, "{} bytes for one row", bytes.len());
@@ -152,7 +154,8 @@ fn floats_come_back_to_the_last_bit() {
         ]);
         let batch = RecordBatch::try_new(Arc::clone(&schema), vec![Arc::new(Float64Array::from(values.clone()))]);
         let chunk = Chunk { index: 0, pieces: vec![batch.expect("one column").into()], is_last: true };
-        let (bytes, metas) = json.message(&[chunk], &schema).expect("encodes");
+        let (pieces, metas) = json.message(&[chunk], &schema).expect("encodes");
+        let bytes = pieces.joined();
         let decoded = json.decode(&bytes, &metas, &schema).expect("decodes");
         let back = decoded[0].column(0).as_primitive::<arrow::datatypes::Float64Type>().values();
         for (before, after) in values.iter().zip(back) {
@@ -165,7 +168,8 @@ fn floats_come_back_to_the_last_bit() {
 fn damage_is_an_error_and_never_a_panic() {
     for line in ENCODINGS {
         let encoding = (line.make)();
-        let (bytes, metas) = encoding.message(&chunks(&[3, 7]), &schema()).expect("encodes");
+        let (pieces, metas) = encoding.message(&chunks(&[3, 7]), &schema()).expect("encodes");
+        let bytes = pieces.joined();
         let sum = checksum(&bytes);
         for seed in 0..1_500 {
             let mut random = fastrand::Rng::with_seed(seed);
@@ -188,8 +192,9 @@ fn damage_is_an_error_and_never_a_panic() {
         assert!(encoding.decode(&bytes, &metas[..1], &schema()).is_err());
         assert!(encoding.decode(&bytes, &[], &schema()).is_err());
     }
-    let (bytes, metas) =
+    let (pieces, metas) =
         by_name("arrow_ipc").expect("in the table").message(&chunks(&[3]), &schema()).expect("encodes");
+    let bytes = pieces.joined();
     let other = Arc::new(Schema::new(vec![Field::new("x", DataType::Utf8, false)]));
     let refused =
         by_name("arrow_ipc").expect("in the table").decode(&bytes, &metas, &other).expect_err("other columns");
@@ -224,7 +229,8 @@ fn rows_of_a_block_come_back_wherever_chunks_end() {
             vec![of_block(&block, 0, 0, 90), two(90, 5), of_block(&other, 2, 5, 100)],
             vec![Chunk { index: 0, pieces: vec![rows(0, 7).into()], is_last: false }, of_block(&block, 1, 7, 100)],
         ] {
-            let (bytes, metas) = encoding.message(&chunks, &schema()).expect("encodes");
+            let (pieces, metas) = encoding.message(&chunks, &schema()).expect("encodes");
+            let bytes = pieces.joined();
             let said: Vec<(u64, u64, bool)> = metas.iter().map(|meta| (meta.index, meta.rows, meta.is_last)).collect();
             let expected: Vec<(u64, u64, bool)> =
                 chunks.iter().map(|chunk| (chunk.index, chunk.rows() as u64, chunk.is_last)).collect();
@@ -239,7 +245,7 @@ fn rows_of_a_block_come_back_wherever_chunks_end() {
     // Whole or for the most part, it goes as it is; a little of it goes alone.
     let packed = by_name("packed").expect("in the table");
     let is_within = |chunk: Chunk| {
-        let (bytes, _) = packed.message(&[chunk], &schema()).expect("encodes");
+        let bytes = packed.message(&[chunk], &schema()).expect("encodes").0.joined();
         bytes.windows(block.bytes().len()).any(|window| window == block.bytes())
     };
     assert!(is_within(of_block(&block, 0, 0, 100)) && is_within(of_block(&block, 0, 30, 80)));

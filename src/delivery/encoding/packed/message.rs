@@ -14,8 +14,9 @@ use bytes::Bytes;
 use super::join::{self, Part};
 use super::read::{Block, Input};
 use super::{BLOCK_ROWS_MAX, NAME, Packed, RowsByRun, unreadable, write};
+use crate::delivery::encoding::pieces::Writer;
 use crate::delivery::encoding::{
-    ChunkMeta, DecodeError, EncodeError, Encoding, check_counts, compact, packing, without_panic,
+    ChunkMeta, DecodeError, EncodeError, Encoding, Pieces, check_counts, compact, packing, without_panic,
 };
 use crate::delivery::{Arrived, Chunk, columns};
 
@@ -29,7 +30,7 @@ impl Encoding for PackedEncoding {
         NAME
     }
 
-    fn message(&self, chunks: &[Chunk], schema: &SchemaRef) -> Result<(Bytes, Vec<ChunkMeta>), EncodeError> {
+    fn message(&self, chunks: &[Chunk], schema: &SchemaRef) -> Result<(Pieces, Vec<ChunkMeta>), EncodeError> {
         write_chunks(chunks, schema).map_err(|source| EncodeError { encoding: NAME, source })
     }
 
@@ -101,15 +102,13 @@ fn segments(chunks: &[Chunk]) -> Vec<(usize, Segment<'_>)> {
     segments
 }
 
-fn write_chunks(chunks: &[Chunk], schema: &SchemaRef) -> Result<(Bytes, Vec<ChunkMeta>), ArrowError> {
+fn write_chunks(chunks: &[Chunk], schema: &SchemaRef) -> Result<(Pieces, Vec<ChunkMeta>), ArrowError> {
     let mut metas: Vec<ChunkMeta> = chunks
         .iter()
         .map(|chunk| ChunkMeta { index: chunk.index, rows: chunk.rows() as u64, is_last: chunk.is_last, bytes: 0 })
         .collect();
     let segments = segments(chunks);
-    let known =
-        |segment: &Segment<'_>| if let Segment::Of { block, .. } = segment { block.bytes().len() + 12 } else { 0 };
-    let mut out = Vec::with_capacity(segments.iter().map(|(_, segment)| known(segment)).sum());
+    let mut out = Writer::default();
     for (at, segment) in segments {
         let start = out.len();
         match &segment {
@@ -118,26 +117,26 @@ fn write_chunks(chunks: &[Chunk], schema: &SchemaRef) -> Result<(Bytes, Vec<Chun
             }
             &Segment::Of { block, from, to } => {
                 let batch = Arrived::Packed { block: block.clone(), from, rows: to - from }.to_batch()?;
-                put(0, to - from, &write::block(&RowsByRun::of_batch(&batch))?, &mut out);
+                put(0, to - from, &write::block(&RowsByRun::of_batch(&batch))?.into(), &mut out);
             }
             Segment::Joined { batches, rows } => {
                 let joined = compact::join(batches, schema)?;
                 for from in (0..*rows).step_by(BLOCK_ROWS_MAX) {
                     let part = joined.slice(from, BLOCK_ROWS_MAX.min(rows - from));
-                    put(0, part.num_rows(), &write::block(&RowsByRun::of_batch(&part))?, &mut out);
+                    put(0, part.num_rows(), &write::block(&RowsByRun::of_batch(&part))?.into(), &mut out);
                 }
             }
         }
         metas[at].bytes += (out.len() - start) as u64;
     }
-    Ok((out.into(), metas))
+    Ok((out.finish(), metas))
 }
 
-fn put(left_out: usize, rows: usize, block: &[u8], out: &mut Vec<u8>) {
+fn put(left_out: usize, rows: usize, block: &Bytes, out: &mut Writer) {
     for number in [left_out, rows, block.len()] {
-        out.extend_from_slice(&(number as u32).to_le_bytes());
+        out.put(&(number as u32).to_le_bytes());
     }
-    out.extend_from_slice(block);
+    out.share(block);
 }
 
 /// A batch for each of `metas`, and how many rows were left over.
