@@ -11,26 +11,32 @@ const TIMES_MAX: usize = 200;
 
 /// A ring of the last [`TIMES_MAX`] times.
 #[derive(Debug, Default)]
-pub(super) struct Recent(VecDeque<Duration>);
+pub(super) struct Recent {
+    times: VecDeque<Duration>,
+    /// Of all of them: every refusal asks for the mean.
+    sum: Duration,
+}
 
 impl Recent {
     pub fn add(&mut self, time: Duration) {
-        if self.0.len() == TIMES_MAX {
-            self.0.pop_front();
+        if self.times.len() == TIMES_MAX
+            && let Some(oldest) = self.times.pop_front()
+        {
+            self.sum -= oldest;
         }
-        self.0.push_back(time);
+        self.times.push_back(time);
+        self.sum += time;
     }
 
     /// The mean; none of nothing.
     pub fn average(&self) -> Option<Duration> {
-        let sum: Duration = self.0.iter().sum();
-        (!self.0.is_empty()).then(|| sum / self.0.len() as u32)
+        (!self.times.is_empty()).then(|| self.sum / self.times.len() as u32)
     }
 
     /// The mean of the last ones, at the most and at the least so many of them; none if there are not as many.
     pub fn average_of(&self, counts: RangeInclusive<usize>) -> Option<Duration> {
-        let count = self.0.len().min(*counts.end());
-        let sum: Duration = self.0.range(self.0.len() - count..).sum();
+        let count = self.times.len().min(*counts.end());
+        let sum: Duration = self.times.range(self.times.len() - count..).sum();
         (count > 0 && count >= *counts.start()).then(|| sum / count as u32)
     }
 
@@ -41,7 +47,7 @@ impl Recent {
 
     /// The shortest time that so many percent do not exceed; none of nothing.
     pub fn percentile(&self, percent: usize) -> Option<Duration> {
-        let mut sorted: Vec<Duration> = self.0.iter().copied().collect();
+        let mut sorted: Vec<Duration> = self.times.iter().copied().collect();
         sorted.sort_unstable();
         let rank = (sorted.len() * percent).div_ceil(100);
         sorted.get(rank.saturating_sub(1)).copied()
