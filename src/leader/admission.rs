@@ -13,7 +13,7 @@
 //! of these the one that the strategy says. How long a query takes is guessed from what its flow's last ones took, and from
 //! the time that its client gave it; a query that cannot end in time is sent away.
 //!
-//! A refusal does not look at the queue, only at the flows, and keeps nothing but counts.
+//! A refusal does not look at the queue, only at the flows and the clients that wait, and keeps nothing but counts.
 //!
 //! Invariants: running ≤ `concurrent_max`; queued ≤ `queue_capacity`; a query is at one place only; after all are gone
 //! every count is back at zero.
@@ -318,10 +318,14 @@ impl Admission {
         if self.running.len() >= self.limits.concurrent_max {
             return None;
         }
-        // Asked of the flows first: under overload nobody may, whenever one of thousands a second arrives.
+        // Asked of the clients first: under overload nobody may, whenever one of thousands a second arrives.
         let limits = self.fairness_limits();
-        let mut waiting = self.flows.iter().filter(|(_, state)| state.counters.queued > 0);
-        if !waiting.any(|(flow, _)| self.strategy.may_start(flow, &self.account, &limits)) {
+        let may_any = |(flow, state): (&Flow, &FlowState)| {
+            !state.queued_of.is_empty()
+                && self.strategy.may_any_start(flow, &self.account, &limits)
+                && state.queued_of.keys().any(|client| self.strategy.may_start(flow, *client, &self.account, &limits))
+        };
+        if !self.flows.iter().any(may_any) {
             return None;
         }
         // Under overload all have waited for nearly all of their time, and those that start too late to end take cores

@@ -97,8 +97,8 @@ async fn hybrid_fires() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn fair_queue_fires() {
-    // The only core is busy, so two of each keep it so.
-    check_running("fair_queue", (2, 2)).await;
+    // The only core is busy, so two of each keep it so; and two more, of clients that have none running.
+    check_running("fair_queue", (4, 4)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -28,7 +28,7 @@ impl Admission {
             return Err(Refused::DeadlineCannotBeMet { needed: Duration::ZERO, left, retry_after });
         }
         let limits = self.fairness_limits();
-        if self.strategy.may_start(&share.flow, &self.account, &limits) {
+        if self.strategy.may_start(&share.flow, share.client, &self.account, &limits) {
             return Ok(Decision::Start);
         }
         // One that would begin with less could only hope, and come before nobody who has more. The wait is a guess: whom

@@ -249,15 +249,14 @@ fn an_idle_core_takes_one_more_query() {
     assert_eq!(drain(&mut admission, s(1)), [4, 5, 22]);
 }
 
-/// Giants of a flow, even of one client, do not keep the flow's next queries from beginning: once it is seen what they
-/// are, others start beside them.
+/// Giants of a client do not keep its next queries from beginning: once it is seen what they are, others start beside them.
 #[test]
 fn a_flow_does_not_wait_for_its_own_giants() {
     let begin = || {
         let mut admission = with("fair_queue", 200, 100, 60);
         admission.tell_cores(1, false);
-        for (id, client) in [(0, 1), (1, 1), (2, 1), (3, 2), (4, 3)] {
-            assert_eq!(admission.offer(QueryId(id), share("green", client), NEVER, s(0)), Ok(None));
+        for id in 0..5 {
+            assert_eq!(admission.offer(QueryId(id), share("green", 1), NEVER, s(0)), Ok(None));
         }
         assert_eq!(drain(&mut admission, s(0)), [0, 1]);
         admission
@@ -268,20 +267,45 @@ fn a_flow_does_not_wait_for_its_own_giants() {
         drain(&mut admission, s(1))
     };
     assert_eq!(charge(0, 200), []);
-    // The client that had nothing yet comes before that of the giants.
-    assert_eq!(charge(0, 200), [3]);
+    assert_eq!(charge(0, 200), [2]);
     assert_eq!(charge(0, 200), [], "it is long already");
-    assert_eq!(charge(1, 300), [4]);
+    assert_eq!(charge(1, 300), [3]);
     assert!(admission.finish(QueryId(0), s(1)), "a long one that ends makes room for none");
     assert_eq!(drain(&mut admission, s(1)), []);
-    assert!(admission.finish(QueryId(3), s(1)));
-    assert_eq!(drain(&mut admission, s(1)), [2]);
+    assert!(admission.finish(QueryId(2), s(1)));
+    assert_eq!(drain(&mut admission, s(1)), [4]);
     // What computes without a pause tells no cost, but takes its time.
     let mut admission = begin();
     admission.expired(RUNS_LONG);
     assert_eq!(drain(&mut admission, RUNS_LONG), []);
     admission.expired(RUNS_LONG + s(1));
-    assert_eq!(drain(&mut admission, RUNS_LONG + s(1)), [3, 4]);
+    assert_eq!(drain(&mut admission, RUNS_LONG + s(1)), [2, 3]);
+}
+
+/// A small query of one client begins at once beside what another of its team has running and waiting.
+#[test]
+fn a_client_that_comes_newly_starts_beside_those_of_its_team() {
+    let mut admission = with("fair_queue", 200, 100, 60);
+    admission.tell_cores(1, false);
+    for id in 0..10 {
+        assert_eq!(admission.offer(QueryId(id), share("green", 1), NEVER, s(0)), Ok(None));
+    }
+    assert_eq!(drain(&mut admission, s(0)), [0, 1]);
+    for (id, client) in [(10, 2), (11, 3), (12, 2), (13, 4)] {
+        assert_eq!(admission.offer(QueryId(id), share("green", client), NEVER, s(1)), Ok(None));
+    }
+    // One each, and no more than twice as many as one client may have.
+    assert_eq!(drain(&mut admission, s(1)), [10, 11]);
+    admission.charge(QueryId(10), &share("green", 2), Cost::cpu(Duration::from_millis(5)), 1);
+    assert!(admission.finish(QueryId(10), s(2)));
+    // Both have none; the client that was served least comes first.
+    assert_eq!(drain(&mut admission, s(2)), [13]);
+    assert!(admission.finish(QueryId(11), s(2)));
+    assert_eq!(drain(&mut admission, s(2)), [12]);
+    for id in [12, 13] {
+        assert!(admission.finish(QueryId(id), s(3)));
+    }
+    assert_eq!(drain(&mut admission, s(3)), [], "the first has two running still");
 }
 
 #[test]

@@ -32,16 +32,29 @@ pub struct Account {
 }
 
 /// How it stands with one flow.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Default)]
 struct Standing {
     running: usize,
-    /// Those of them that are long.
-    long: usize,
+    /// Those of them that are not long, and by client; none that has none.
+    brief: usize,
+    brief_of: BTreeMap<u64, usize>,
     weight: u32,
     charged: Duration,
     /// Averages over its queries; none before the first has ended.
     per_query: Option<f64>,
     per_row: Option<f64>,
+}
+
+impl Standing {
+    fn one_brief_less(&mut self, client: u64) {
+        self.brief -= 1;
+        if let Some(count) = self.brief_of.get_mut(&client) {
+            *count -= 1;
+            if *count == 0 {
+                self.brief_of.remove(&client);
+            }
+        }
+    }
 }
 
 /// What one query was charged, from its start to its end.
@@ -77,7 +90,12 @@ impl Account {
 
     /// Running queries of one flow that are not long, as far as is known.
     pub fn brief(&self, flow: &Flow) -> usize {
-        self.flows.get(flow).map_or(0, |standing| standing.running - standing.long)
+        self.flows.get(flow).map_or(0, |standing| standing.brief)
+    }
+
+    /// Those of them that are of this client.
+    pub fn brief_of_client(&self, flow: &Flow, client: u64) -> usize {
+        self.flows.get(flow).and_then(|standing| standing.brief_of.get(&client)).copied().unwrap_or(0)
     }
 
     /// Its weight relative to other flows, at least 1.
@@ -104,8 +122,8 @@ impl Account {
     /// A query begins to wait. Its flow's newest weight counts.
     pub(in crate::leader) fn arrives(&mut self, share: &Share) {
         let weight = share.weight.max(1);
-        let none = Standing { running: 0, long: 0, weight, charged: Duration::ZERO, per_query: None, per_row: None };
-        self.flows.entry(share.flow.clone()).or_insert(none).weight = weight;
+        let standing = self.flows.entry(share.flow.clone()).or_default();
+        standing.weight = weight;
         self.shares.join(&share.flow, weight).join(&share.client, 1);
     }
 
@@ -119,6 +137,8 @@ impl Account {
     pub(in crate::leader) fn starts(&mut self, share: &Share) -> Bill {
         let standing = self.flows.get_mut(&share.flow).expect(WAITS);
         standing.running += 1;
+        standing.brief += 1;
+        *standing.brief_of.entry(share.client).or_default() += 1;
         self.running += 1;
         let estimate = standing.per_query.map_or(QUERY_UNKNOWN, nanos);
         let clients = self.shares.get_mut(&share.flow).expect(WAITS);
@@ -162,7 +182,7 @@ impl Account {
     /// The running query is a long one from now on, whatever was measured: an operator that does not pause tells nothing.
     pub(in crate::leader) fn becomes_long(&mut self, bill: &mut Bill) {
         if !std::mem::replace(&mut bill.is_long, true) {
-            self.flows.get_mut(&bill.share.flow).expect(WAITS).long += 1;
+            self.flows.get_mut(&bill.share.flow).expect(WAITS).one_brief_less(bill.share.client);
         }
     }
 
@@ -173,7 +193,9 @@ impl Account {
         let Bill { share, cpu, rows_scanned, is_long, .. } = bill;
         let standing = self.flows.get_mut(&share.flow).expect(WAITS);
         standing.running -= 1;
-        standing.long -= usize::from(is_long);
+        if !is_long {
+            standing.one_brief_less(share.client);
+        }
         self.running -= 1;
         learn(&mut standing.per_query, measured.as_nanos() as f64);
         if rows_scanned > 0 {

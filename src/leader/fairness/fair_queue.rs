@@ -8,6 +8,10 @@
 //! none is idle: a flow whose queries wait for something else gets as many as it takes. That is work-conserving: queries
 //! wait only while so many run that no core has nothing to do.
 //!
+//! A client of the flow that has none running may start one beside those, up to twice as many: turns go to the client that was
+//! served least, so it does get something at once, and what one client has running must not be what another's small query
+//! waits for. Who takes a new name for each query is a new client each time: of such as run twice as many then.
+//!
 //! A query that turns out to be long does not count among those any more: the next one starts beside it, and since turns
 //! go to clients and queries that were served least, what is small ends soon among any number of giants, be they of its
 //! own team or client. So many giants may run as the limits allow.
@@ -43,6 +47,10 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// More: a flow's own queries wait less to begin and longer to end, and their rows take more memory.
 const PER_CORE: usize = 2;
 
+/// So many times as many run if that is what it takes for each client of the flow to have one. More: a team of many clients
+/// has all of them running, each slowly. Fewer: a client's small query waits for the scans of others of its team.
+const NEWCOMERS: usize = 2;
+
 pub(super) struct FairQueue;
 
 impl Fairness for FairQueue {
@@ -50,12 +58,17 @@ impl Fairness for FairQueue {
         "fair_queue"
     }
 
-    fn may_start(&self, flow: &Flow, account: &Account, limits: &FairnessLimits) -> bool {
+    fn may_start(&self, flow: &Flow, client: u64, account: &Account, limits: &FairnessLimits) -> bool {
+        let is_use_of_many = limits.is_core_idle || account.brief(flow) < PER_CORE * limits.cores;
+        let is_of_use = is_use_of_many || account.brief_of_client(flow, client) == 0;
+        is_of_use && self.may_any_start(flow, account, limits)
+    }
+
+    fn may_any_start(&self, flow: &Flow, account: &Account, limits: &FairnessLimits) -> bool {
         let free = limits.concurrent_max.saturating_sub(account.total());
         let left_to_others = limits.concurrent_max.saturating_sub(limits.team_concurrent_max);
-        let running = account.of(flow);
-        let is_of_use = limits.is_core_idle || account.brief(flow) < PER_CORE * limits.cores;
-        is_of_use && free > 0 && running * left_to_others < free * limits.team_concurrent_max
+        let is_of_use = limits.is_core_idle || account.brief(flow) < NEWCOMERS * PER_CORE * limits.cores;
+        is_of_use && free > 0 && account.of(flow) * left_to_others < free * limits.team_concurrent_max
     }
 
     fn pick(
@@ -64,13 +77,13 @@ impl Fairness for FairQueue {
         account: &Account,
         limits: &FairnessLimits,
     ) -> Option<usize> {
-        // Most neighbours in the queue are of the same flow: whether it may start is asked once for a run of them.
-        let mut run: Option<(&Flow, bool)> = None;
-        let mut may = |flow| match run {
-            Some((of, may)) if of == flow => may,
-            _ => run.insert((flow, self.may_start(flow, account, limits))).1,
+        // Most neighbours in the queue are of the same client: whether it may start is asked once for a run of them.
+        let mut run: Option<(&Flow, u64, bool)> = None;
+        let mut may = |flow, client| match run {
+            Some((of, of_client, may)) if of_client == client && of == flow => may,
+            _ => run.insert((flow, client, self.may_start(flow, client, account, limits))).2,
         };
-        let first = waiting.filter(|waiting| may(&waiting.share.flow)).min_by_key(|waiting| {
+        let first = waiting.filter(|waiting| may(&waiting.share.flow, waiting.share.client)).min_by_key(|waiting| {
             let (flow_time, client_time) = account.virtual_times(waiting.share);
             let due = waiting.deadline.min(waiting.offered.saturating_add(PATIENCE));
             (flow_time, &waiting.share.flow, client_time, waiting.share.client, due, waiting.position)
@@ -118,7 +131,7 @@ impl Fairness for FairQueue {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{busy, check_starts, limits, share, team};
+    use super::super::tests::{busy, check_starts, limits, running, share, team};
     use super::*;
     use crate::leader::fairness::Cost;
 
@@ -135,12 +148,12 @@ mod tests {
             let mut account = Account::default();
             let names: Vec<String> = (0..flows).map(|n| n.to_string()).collect();
             while let Some(name) =
-                names.iter().find(|name| FairQueue.may_start(&team(name), &account, &limits(100, 60)))
+                names.iter().find(|name| FairQueue.may_start(&team(name), 1, &account, &limits(100, 60)))
             {
                 account.arrives(&share(name, 1));
                 account.starts(&share(name, 1));
             }
-            let newcomer = FairQueue.may_start(&team("new"), &account, &limits(100, 60));
+            let newcomer = FairQueue.may_start(&team("new"), 1, &account, &limits(100, 60));
             assert!(newcomer, "{flows} flows took {} of 100", account.total());
         }
     }
@@ -150,6 +163,41 @@ mod tests {
         let cases = [(0, 60, true), (3, 0, true), (3, 30, true), (4, 0, false), (4, 30, false)];
         check_starts(&FairQueue, busy(limits(100, 60)), &cases);
         check_starts(&FairQueue, busy(limits(3, 3)), &[(2, 0, true), (3, 0, false), (2, 1, false)]);
+    }
+
+    #[test]
+    fn a_client_that_has_none_running_does_not_wait_for_others_of_its_team() {
+        let limits = busy(limits(100, 60));
+        // Of client 1 run so many; then one of each other client starts, as long as one may.
+        for (of_first, newcomers) in [(4, 4), (5, 3), (7, 1), (8, 0)] {
+            let mut account = running(&[("a", of_first)]);
+            let mut started = 0;
+            while FairQueue.may_start(&team("a"), 100 + started, &account, &limits) {
+                let share = share("a", 100 + started);
+                account.arrives(&share);
+                account.starts(&share);
+                started += 1;
+                let again = FairQueue.may_start(&share.flow, share.client, &account, &limits);
+                assert!(!again, "it has one running now");
+            }
+            assert_eq!(started, newcomers, "beside {of_first}");
+            assert!(!FairQueue.may_start(&team("a"), 1, &account, &limits));
+        }
+    }
+
+    #[test]
+    fn a_clients_giant_does_not_speak_for_it() {
+        let limits = busy(limits(100, 60));
+        let mut account = running(&[("a", 4)]);
+        let giant = share("a", 2);
+        account.arrives(&giant);
+        let mut bill = account.starts(&giant);
+        assert!(!FairQueue.may_start(&giant.flow, giant.client, &account, &limits));
+        account.becomes_long(&mut bill);
+        assert!(FairQueue.may_start(&giant.flow, giant.client, &account, &limits));
+        account.ends(bill);
+        assert!(FairQueue.may_start(&giant.flow, giant.client, &account, &limits));
+        assert!(!FairQueue.may_start(&giant.flow, 1, &account, &limits));
     }
 
     /// Queries wait as `flow client deadline`, all offered at 0, and are picked one after the other, each costing 10 ms.

@@ -10,7 +10,7 @@ impl Fairness for Fifo {
         "fifo"
     }
 
-    fn may_start(&self, _: &Flow, account: &Account, limits: &FairnessLimits) -> bool {
+    fn may_start(&self, _: &Flow, _: u64, account: &Account, limits: &FairnessLimits) -> bool {
         account.total() < limits.concurrent_max
     }
 }

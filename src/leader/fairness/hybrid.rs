@@ -14,11 +14,11 @@ impl Fairness for Hybrid {
         "hybrid"
     }
 
-    fn may_start(&self, flow: &Flow, account: &Account, limits: &FairnessLimits) -> bool {
+    fn may_start(&self, flow: &Flow, client: u64, account: &Account, limits: &FairnessLimits) -> bool {
         if account.total() * 10 >= STRICT_TENTHS * limits.concurrent_max {
-            Strict.may_start(flow, account, limits)
+            Strict.may_start(flow, client, account, limits)
         } else {
-            Weighted.may_start(flow, account, limits)
+            Weighted.may_start(flow, client, account, limits)
         }
     }
 }

@@ -73,8 +73,13 @@ pub trait Fairness: Send + Sync {
     /// The name in the configuration.
     fn name(&self) -> &'static str;
 
-    /// Whether a query of this flow may start now.
-    fn may_start(&self, flow: &Flow, account: &Account, limits: &FairnessLimits) -> bool;
+    /// Whether a query of this client of the flow may start now.
+    fn may_start(&self, flow: &Flow, client: u64, account: &Account, limits: &FairnessLimits) -> bool;
+
+    /// Whether any client of the flow may: if not, none has to be asked for.
+    fn may_any_start(&self, _flow: &Flow, _account: &Account, _limits: &FairnessLimits) -> bool {
+        true
+    }
 
     /// The position of the one that starts next, of those that wait in order of arrival; none if none may.
     fn pick(
@@ -83,7 +88,8 @@ pub trait Fairness: Send + Sync {
         account: &Account,
         limits: &FairnessLimits,
     ) -> Option<usize> {
-        let mut may = waiting.filter(|waiting| self.may_start(&waiting.share.flow, account, limits));
+        let mut may =
+            waiting.filter(|waiting| self.may_start(&waiting.share.flow, waiting.share.client, account, limits));
         may.next().map(|waiting| waiting.position)
     }
 

@@ -10,7 +10,7 @@ impl Fairness for Strict {
         "strict"
     }
 
-    fn may_start(&self, flow: &Flow, account: &Account, limits: &FairnessLimits) -> bool {
+    fn may_start(&self, flow: &Flow, _: u64, account: &Account, limits: &FairnessLimits) -> bool {
         account.total() < limits.concurrent_max && account.of(flow) < limits.team_concurrent_max
     }
 }
@@ -37,6 +37,6 @@ mod tests {
             account.arrives(&none);
             account.starts(&none);
         }
-        assert!(!Strict.may_start(&Flow(None), &account, &limits(100, 60)));
+        assert!(!Strict.may_start(&Flow(None), 1, &account, &limits(100, 60)));
     }
 }

@@ -35,7 +35,7 @@ pub(crate) fn running(counts: &[(&str, usize)]) -> Account {
 pub(crate) fn check_starts(strategy: &dyn Fairness, limits: FairnessLimits, cases: &[(usize, usize, bool)]) {
     for (green, pink, expected) in cases {
         let account = running(&[("green", *green), ("pink", *pink)]);
-        let may = strategy.may_start(&team("green"), &account, &limits);
+        let may = strategy.may_start(&team("green"), 1, &account, &limits);
         assert_eq!(may, *expected, "{} with {green} of green and {pink} of pink", strategy.name());
     }
 }
@@ -47,13 +47,13 @@ fn every_strategy_keeps_its_contract() {
         let strategy = (line.make)();
         assert_eq!((strategy.name(), line.help.is_empty()), (line.name, false));
         for flow in [Flow(None), team("green"), team("pink")] {
-            assert!(strategy.may_start(&flow, &Account::default(), &limits), "{} on an idle node", line.name);
+            assert!(strategy.may_start(&flow, 1, &Account::default(), &limits), "{} on an idle node", line.name);
             for green in (0..=100).step_by(4) {
                 let mut before = false;
                 for pink in (0..=100 - green).rev() {
                     let account = running(&[("green", green), ("pink", pink)]);
-                    let may = strategy.may_start(&flow, &account, &limits);
-                    assert_eq!(may, (line.make)().may_start(&flow, &account, &limits), "{}", line.name);
+                    let may = strategy.may_start(&flow, 1, &account, &limits);
+                    assert_eq!(may, (line.make)().may_start(&flow, 1, &account, &limits), "{}", line.name);
                     assert!(!may || account.total() < 100, "{}: {green} + {pink}", line.name);
                     if flow == team("pink") {
                         assert!(may || !before, "{}: fewer of its own make {flow} wait", line.name);
@@ -86,7 +86,7 @@ fn decisions(strategy: &dyn Fairness) -> Vec<(bool, Option<usize>, Option<Flow>)
             deadline: *deadline + Duration::from_secs(u64::from(share.weight)),
         };
         let picked = strategy.pick(&mut queue.iter().enumerate().map(waiting), &account, &limits);
-        let may = |share: &Share| strategy.may_start(&share.flow, &account, &limits);
+        let may = |share: &Share| strategy.may_start(&share.flow, share.client, &account, &limits);
         match picked {
             Some(position) => assert!(may(&queue[position].0), "{} picked who may not, seed {seed}", strategy.name()),
             None => assert!(!queue.iter().any(|(share, _, _)| may(share)), "{}, seed {seed}", strategy.name()),

@@ -15,13 +15,13 @@ impl Fairness for Weighted {
         "weighted"
     }
 
-    fn may_start(&self, flow: &Flow, account: &Account, limits: &FairnessLimits) -> bool {
+    fn may_start(&self, flow: &Flow, client: u64, account: &Account, limits: &FairnessLimits) -> bool {
         if account.total() >= limits.concurrent_max {
             return false;
         }
         let others = account.total() - account.of(flow);
         let left_to_others = limits.concurrent_max.saturating_sub(limits.team_concurrent_max);
-        Strict.may_start(flow, account, limits) || others * 10 < OTHERS_TENTHS * left_to_others
+        Strict.may_start(flow, client, account, limits) || others * 10 < OTHERS_TENTHS * left_to_others
     }
 }
 
