@@ -255,6 +255,60 @@ fn saturating_teams_share_by_weight() {
     }
 }
 
+/// The same at every moment: while all have something waiting, no team is further behind what its weight gives it than some
+/// zones, whatever weights there are and however long queries are. Nor further ahead, or another would be behind.
+#[test]
+fn no_team_lags_behind_its_weight_by_more_than_some_zones() {
+    // Four teams have fewer together than the queue has places.
+    const QUERIES: u32 = 45;
+    for seed in 0..2_000 {
+        let mut random = Rng::with_seed(seed);
+        let cores = random.usize(1..=4);
+        let teams: Vec<Asks> = ["a", "b", "c", "d"][..random.usize(2..=4)]
+            .iter()
+            .map(|name| {
+                let shortest = random.u32(1..8);
+                Asks { clients: random.u64(1..6), ..asks(name, random.u32(1..=4), 0.0, shortest..=shortest * 2) }
+            })
+            .collect();
+        // All of it waits from the start.
+        let mut arrivals = Vec::new();
+        for asks in &teams {
+            arrivals.extend((0..QUERIES).map(|_| {
+                let (flow, client) = (team(asks.name), random.u64(0..asks.clients));
+                let share = Share { flow, client, query: QueryId(0), weight: asks.weight };
+                Asked { at: Duration::ZERO, share, zones: random.u32(asks.zones.clone()) }
+            }));
+        }
+        random.shuffle(&mut arrivals);
+        (0..).zip(&mut arrivals).for_each(|(id, asked)| asked.share.query = QueryId(id));
+        let outcome = simulate("fair_queue", cores, &arrivals, ZONE);
+
+        let weights: f64 = teams.iter().map(|asks| f64::from(asks.weight)).sum();
+        let part = |asks: &Asks| f64::from(asks.weight) / weights;
+        let work = |asks: &Asks| -> u32 {
+            arrivals.iter().filter(|asked| asked.share.flow == team(asks.name)).map(|asked| asked.zones).sum()
+        };
+        // Until the first has less than a few queries left.
+        let lasts = |asks: &Asks| f64::from(work(asks)) / (part(asks) * cores as f64) * 0.7;
+        let until = teams.iter().map(lasts).fold(f64::INFINITY, f64::min) as usize;
+        let mut got = vec![0.0; teams.len()];
+        for (at, received) in outcome.received.iter().enumerate().take(until) {
+            for (asks, got) in teams.iter().zip(&mut got) {
+                *got += received.get(&team(asks.name)).map_or(0.0, |time| time.as_secs_f64() / ZONE.as_secs_f64());
+                let lag = part(asks) * (at * cores) as f64 - *got;
+                let zones_max = (teams.len() + 2 * cores) as f64;
+                assert!(
+                    lag <= zones_max,
+                    "{} of {teams:?} lags {lag} zones at {at}, {cores} cores, seed {seed}",
+                    asks.name
+                );
+            }
+        }
+        assert!(until > 10, "{until} ms are not worth a look, seed {seed}");
+    }
+}
+
 /// A modest team beside one that asks for ten times the node: it gets what it asks for as if it were nearly alone, and
 /// in every window both get what they should. First come, first served gives neither.
 #[test]
