@@ -3,7 +3,7 @@
 
 use std::io;
 use std::net::IpAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
@@ -20,6 +20,13 @@ use tonic::transport::server::Connected;
 /// they come about every 100 µs.
 const SPELL_BYTES: usize = 256 << 10;
 
+/// So much is written at once. Less waits, where so much was read before, until other tasks of its thread that are ready have
+/// run, some or all: several requests came together then, and their answers go out together, since each write is a call into
+/// the system, and a wake-up at the other end. The answer to a single small request does not wait: beside connections that
+/// always have more, that took milliseconds.
+const ALONE_BYTES: usize = 16 << 10;
+const CAME_TOGETHER_BYTES: usize = 512;
+
 /// What the system holds at the most for each direction of a connection within one host. Elsewhere it is left to the
 /// system, which holds what is under way on a long path. Within a host nothing is: all that it holds, up to tens of
 /// megabytes, are bytes that the other end has not come to read, and a message of a few bytes on the same connection
@@ -32,6 +39,10 @@ pub struct Connection {
     caller: Caller,
     /// Bytes moved since the last time that others had their turn.
     moved: usize,
+    /// Bytes read since the last write.
+    read: usize,
+    /// Whether what is to be written has waited for the others to add to it.
+    has_waited: bool,
 }
 
 /// The host at the other end of a connection that arrived, where that is known.
@@ -44,7 +55,7 @@ impl<T: AsyncRead + AsyncWrite + Send> Duplex for T {}
 impl Connection {
     /// Any byte stream can be a connection.
     pub fn new(stream: impl AsyncRead + AsyncWrite + Send + 'static) -> Connection {
-        Connection { stream: Box::pin(stream), caller: Caller::default(), moved: 0 }
+        Connection { stream: Box::pin(stream), caller: Caller::default(), moved: 0, read: 0, has_waited: false }
     }
 
     /// Says who called.
@@ -64,6 +75,16 @@ impl Connection {
         Poll::Pending
     }
 
+    /// Pending once, with a wake when other tasks have run, if it is only so little that is to be written, and others may have
+    /// something to add.
+    fn poll_together(&mut self, bytes: usize, cx: &mut Context<'_>) -> Poll<()> {
+        self.has_waited = !self.has_waited && bytes < ALONE_BYTES && self.read >= CAME_TOGETHER_BYTES;
+        match self.has_waited {
+            true => pin!(tokio::task::yield_now()).poll(cx),
+            false => Poll::Ready(()),
+        }
+    }
+
     fn count(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         match &written {
             Poll::Ready(Ok(bytes)) => self.moved += bytes,
@@ -79,14 +100,16 @@ impl AsyncRead for Connection {
         ready!(self.poll_spell(cx));
         let before = buf.filled().len();
         let read = self.stream.as_mut().poll_read(cx, buf).map_ok(|()| buf.filled().len() - before);
-        self.count(read).map_ok(|_| ())
+        self.count(read).map_ok(|bytes| self.read += bytes)
     }
 }
 
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         ready!(self.poll_spell(cx));
+        ready!(self.poll_together(buf.len(), cx));
         let written = self.stream.as_mut().poll_write(cx, buf);
+        self.read = 0;
         self.count(written)
     }
 
@@ -104,7 +127,9 @@ impl AsyncWrite for Connection {
         buffers: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         ready!(self.poll_spell(cx));
+        ready!(self.poll_together(buffers.iter().map(|buffer| buffer.len()).sum(), cx));
         let written = self.stream.as_mut().poll_write_vectored(cx, buffers);
+        self.read = 0;
         self.count(written)
     }
 
@@ -181,10 +206,79 @@ pub type SharedConnector = Arc<dyn Connector>;
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+    use std::sync::Mutex;
+
     use futures::FutureExt;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
+
+    /// What several tasks have to say at the same time goes out in one write, if what they answer came together.
+    #[tokio::test]
+    async fn answers_of_requests_that_came_together_go_out_together() {
+        for (came, expected) in
+            [(CAME_TOGETHER_BYTES, &["one two three"][..]), (CAME_TOGETHER_BYTES - 1, &["one ", "two three"])]
+        {
+            let writes = Arc::default();
+            let mut connection = Connection::new(Written(Arc::clone(&writes)));
+            connection.read_exact(&mut vec![0; came]).await.unwrap();
+            let shared = Arc::new(Mutex::new((connection, Vec::new())));
+            // Like a connection of HTTP/2: each adds what it has, and all is written by whoever comes to it.
+            let add = |words: &'static [u8]| {
+                let shared = Arc::clone(&shared);
+                tokio::spawn(async move { shared.lock().unwrap().1.extend_from_slice(words) })
+            };
+            let write = || {
+                let shared = Arc::clone(&shared);
+                tokio::spawn(poll_fn(move |cx| {
+                    let (connection, buffered) = &mut *shared.lock().unwrap();
+                    let written = ready!(Pin::new(connection).poll_write(cx, buffered)).unwrap();
+                    assert_eq!(written, buffered.len());
+                    buffered.clear();
+                    Poll::Ready(())
+                }))
+            };
+            let first = [add(b"one "), write(), add(b"two "), add(b"three")];
+            for task in first {
+                task.await.unwrap();
+            }
+            if !shared.lock().unwrap().1.is_empty() {
+                write().await.unwrap();
+            }
+            assert_eq!(*writes.lock().unwrap(), expected, "{came} bytes came");
+        }
+        let mut connection = Connection::new(Written(Arc::default()));
+        connection.read_exact(&mut vec![0; CAME_TOGETHER_BYTES]).await.unwrap();
+        let large = vec![b'x'; ALONE_BYTES];
+        let at_once = poll_fn(|cx| Pin::new(&mut connection).poll_write(cx, &large)).now_or_never();
+        assert_eq!(at_once.expect("it does not wait").unwrap(), large.len());
+    }
+
+    /// Takes everything and notes what came at once; always has something to read.
+    struct Written(Arc<Mutex<Vec<String>>>);
+
+    impl AsyncWrite for Written {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+            self.0.lock().unwrap().push(String::from_utf8_lossy(buf).into_owned());
+            Poll::Ready(Ok(buf.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl AsyncRead for Written {
+        fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            buf.put_slice(&vec![0; buf.remaining()]);
+            Poll::Ready(Ok(()))
+        }
+    }
 
     /// One that always has more lets the others of its thread come between, and loses nothing by it.
     #[tokio::test]
