@@ -12,7 +12,7 @@
 //! that they share with what is measured: a request passes from one thread to the other once, and what a source has to
 //! send within [`TOGETHER`] it sends together.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -143,6 +143,8 @@ struct State {
     records: Vec<Record>,
     /// Whether more are to come from the schedule.
     is_pacing: bool,
+    /// When that was due which the other thread was told to issue and has not issued yet.
+    handed_over: VecDeque<Duration>,
     /// Dropped, it ends the thread that sends.
     _end: oneshot::Sender<()>,
 }
@@ -182,6 +184,7 @@ impl Sender {
             tasks: JoinSet::new(),
             records: Vec::new(),
             is_pacing: true,
+            handed_over: VecDeque::new(),
             _end: end,
         };
         let (state, done, is_stopped) = (Mutex::new(state), Notify::new(), AtomicBool::new(false));
@@ -206,11 +209,10 @@ impl Sender {
         let sleep_until = |time: Duration| {
             std::thread::sleep((origin + time).saturating_duration_since(Instant::now()));
         };
-        if let Pace::Closed { at_once, .. } = self.source.timing.pace {
+        if let Pace::Closed { at_once, requests } = self.source.timing.pace {
             sleep_until(Duration::ZERO);
-            for _ in 0..at_once {
-                self.next_of_loop(&mut self.state());
-            }
+            let count = requests.map_or(at_once, |requests| at_once.min(usize::try_from(requests).unwrap_or(at_once)));
+            self.hand_over(std::iter::repeat_n(origin.elapsed(), count));
         }
         let mut schedule = schedule.peekable();
         let mut not_before = Duration::ZERO;
@@ -220,14 +222,36 @@ impl Sender {
                 return;
             }
             let now = origin.elapsed();
-            while let Some(due) = schedule.next_if(|due| *due <= now) {
-                self.issue(&mut self.state(), due);
-            }
+            self.hand_over(std::iter::from_fn(|| schedule.next_if(|due| *due <= now)));
             not_before = now + TOGETHER;
         }
         let mut state = self.state();
         state.is_pacing = false;
         self.tell_if_done(&state);
+    }
+
+    /// Has the thread that sends issue what is due. All of it at once: it is woken once then, and what it sends together goes
+    /// out together.
+    fn hand_over(self: &Arc<Self>, due: impl Iterator<Item = Duration>) {
+        let is_told = {
+            let mut state = self.state();
+            let is_told = !state.handed_over.is_empty();
+            state.handed_over.extend(due);
+            is_told
+        };
+        if is_told {
+            return;
+        }
+        let sender = Arc::clone(self);
+        self.handle.spawn(async move {
+            let mut state = sender.state();
+            while !sender.is_stopped()
+                && let Some(due) = state.handed_over.pop_front()
+            {
+                sender.issue(&mut state, due);
+            }
+            sender.tell_if_done(&state);
+        });
     }
 
     fn next_of_loop(self: &Arc<Self>, state: &mut State) {
@@ -238,22 +262,28 @@ impl Sender {
         }
     }
 
-    fn issue(self: &Arc<Self>, state: &mut State, due: Duration) {
+    /// What is asked next, for whom.
+    fn choose(&self, state: &mut State, due: Duration, start: Instant) -> (Option<Team>, Arc<Question>, UnderWay) {
         let team = self.source.teams.choose(&mut state.random).clone();
         let question = Arc::clone(self.source.questions.choose(&mut state.random));
+        let named = team.as_ref().map_or("none", Team::as_str).into();
+        let under_way = UnderWay { team: named, kind: Arc::clone(&question.name), due, start };
+        (team, question, under_way)
+    }
+
+    fn not_issued(&self, state: &mut State, under_way: &UnderWay, why: &str) {
+        let record = self.record(under_way, under_way.start, Status::Unissued);
+        self.board.add(&record, Some(why));
+        state.records.push(record);
+    }
+
+    fn issue(self: &Arc<Self>, state: &mut State, due: Duration) {
         let start = Instant::now();
-        let under_way = UnderWay {
-            team: team.as_ref().map_or("none", Team::as_str).into(),
-            kind: Arc::clone(&question.name),
-            due,
-            start,
-        };
+        let (team, question, under_way) = self.choose(state, due, start);
         let free = state.on_connection.iter().position(|requests| *requests < PER_CONNECTION);
         let free = free.filter(|_| state.under_way.len() < self.source.outstanding_max);
         let Some(connection) = free else {
-            let record = self.record(&under_way, start, Status::Unissued);
-            self.board.add(&record, Some("the generator's bound on requests under way"));
-            state.records.push(record);
+            self.not_issued(state, &under_way, "the generator's bound on requests under way");
             return;
         };
         let id = state.issued;
@@ -286,7 +316,8 @@ impl Sender {
     }
 
     fn tell_if_done(&self, state: &State) {
-        if !state.is_pacing && state.on_connection.iter().all(|requests| *requests == 0) {
+        if !state.is_pacing && state.handed_over.is_empty() && state.on_connection.iter().all(|requests| *requests == 0)
+        {
             self.done.notify_one();
         }
     }
@@ -296,10 +327,14 @@ impl Sender {
         self.done.notified().await;
     }
 
-    /// The records, with what is still open.
+    /// The records, with what is still open, and what the thread that sends did not come to.
     fn take_records(&self) -> Vec<Record> {
         let mut state = self.state();
         let now = Instant::now();
+        while let Some(due) = state.handed_over.pop_front() {
+            let (_, _, under_way) = self.choose(&mut state, due, now);
+            self.not_issued(&mut state, &under_way, "the generator was behind");
+        }
         let open: Vec<UnderWay> = state.under_way.drain().map(|(_, under_way)| under_way).collect();
         for under_way in open {
             let record = self.record(&under_way, now, Status::Open);
