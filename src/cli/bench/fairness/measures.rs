@@ -28,7 +28,8 @@ pub const WEIGHTED: [(&str, f64); 3] = [("light", 1.0), ("middle", 2.0), ("heavy
 pub const BEFORE: &str = "scan_before";
 pub const AFTER: &str = "scan_after";
 pub const FIVEFOLD: &str = "scan_5x";
-/// What the machine can do, by closed loops: at the beginning, and on both sides of the overload. A shared machine is now
+/// What the machine can do, by closed loops: at the beginning, before what depends much on it, and on both sides of the
+/// overload. A shared machine is now
 /// quicker, now slower, by a fifth and more, so what is compared has to be measured side by side.
 pub const PEAK_SCAN: &str = "peak_scan";
 pub const OVERLOAD_PEAKS: [&str; 2] = ["peak_before_overload", "peak_after_overload"];
@@ -138,7 +139,7 @@ impl<'a> Runs<'a> {
     }
 
     /// Requests a second that ended well in a closed loop.
-    fn peak(&self, scenario: &str) -> Option<f64> {
+    pub fn peak(&self, scenario: &str) -> Option<f64> {
         let run = self.run(scenario)?;
         let ends = sorted(run.iter().filter(|record| record.status == Status::Ok).map(|record| record.end_us as f64));
         let ends: Vec<f64> = ends.into_iter().filter(|end| *end >= 0.0).collect();
