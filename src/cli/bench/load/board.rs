@@ -26,26 +26,34 @@ pub struct Shown {
     pub failures: BTreeMap<(&'static str, String), u64>,
 }
 
+impl Shown {
+    fn count(&mut self, record: &Record) {
+        self.total += 1;
+        match record.status {
+            Status::Ok => {
+                self.ok += 1;
+                self.rows += record.rows;
+                if self.latencies_ms.len() == LATENCIES_MAX {
+                    self.latencies_ms.pop_front();
+                }
+                self.latencies_ms.push_back(record.latency_ms());
+            }
+            Status::Refused => self.refused += 1,
+            _ => self.failed += 1,
+        }
+    }
+}
+
 /// One run's.
 #[derive(Debug, Default)]
 pub struct Board(Mutex<Shown>);
 
 impl Board {
-    /// A request has ended; `why` it did not end well.
+    /// A request has ended; `why` it did not end well. Of one that belongs to the warm-up only that is told.
     pub fn add(&self, record: &Record, why: Option<&str>) {
         let mut shown = self.lock();
-        shown.total += 1;
-        match record.status {
-            Status::Ok => {
-                shown.ok += 1;
-                shown.rows += record.rows;
-                if shown.latencies_ms.len() == LATENCIES_MAX {
-                    shown.latencies_ms.pop_front();
-                }
-                shown.latencies_ms.push_back(record.latency_ms());
-            }
-            Status::Refused => shown.refused += 1,
-            _ => shown.failed += 1,
+        if record.is_measured() {
+            shown.count(record);
         }
         if let Some(why) = why {
             // Figures and particulars in the words would make each refusal a kind of its own.
@@ -91,6 +99,7 @@ mod tests {
         let ok = ended("a", "q", 0, 5);
         let refused = Record { status: Status::Refused, ..ok.clone() };
         (0..5000).for_each(|_| board.add(&ok, None));
+        board.add(&ended("a", "q", -1, 5), None);
         (0..300).for_each(|n| board.add(&refused, Some(&format!("{n} queries are waiting; try again in {n} ms"))));
         (0..50).for_each(|n| board.add(&refused, Some(&"x".repeat(n))));
         let shown = board.look();
