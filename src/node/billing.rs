@@ -4,6 +4,7 @@
 //! How cost becomes a share is fairness' to say; here it is only measured and handed on.
 
 use std::future::poll_fn;
+use std::pin::pin;
 use std::time::Duration;
 
 use datafusion::error::Result;
@@ -14,7 +15,6 @@ use overlay_ingest::PartitionId;
 use super::queries::Queries;
 use crate::delivery::encoding::checksum;
 use crate::delivery::{Arrived, QueryId};
-use crate::engine::fair_pool::Turn;
 use crate::engine::meter::{Meter, Spent};
 use crate::engine::share::{Flow, Share};
 use crate::leader::answer::QuerySpec;
@@ -56,11 +56,21 @@ impl Queries {
         }
     }
 
-    /// Ends a turn and charges what was computed in it.
-    pub(super) fn bill_turn(&self, id: QueryId, turn: Turn) {
-        let cost = Cost::cpu(turn.elapsed());
-        drop(turn);
-        self.desk().charge(id, cost, 0);
+    /// Charges what it took to make a query's plan.
+    pub(super) fn bill_planning(&self, id: QueryId, cpu: Duration) {
+        self.desk().charge(id, Cost::cpu(cpu), 0);
+    }
+
+    /// Does it, and says what its threads computed for it; it may wait meanwhile, and change threads when it does.
+    pub(super) async fn computed<T>(&self, work: impl Future<Output = T>) -> (T, Duration) {
+        let (mut work, mut cpu) = (pin!(work), Duration::ZERO);
+        let done = poll_fn(|context| {
+            let start = (self.hop.work_clock)();
+            let polled = work.as_mut().poll(context);
+            cpu += (self.hop.work_clock)().saturating_sub(start);
+            polled
+        });
+        (done.await, cpu)
     }
 
     /// Charges a message to the client.

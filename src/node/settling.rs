@@ -80,8 +80,9 @@ impl Queries {
             let planning_since = self.now();
             let plan = {
                 let turn = self.pool.turn(&self.turn_share(id)).await;
-                let plan = self.engine.plan(&context, &spec.ask, spec.limit).await;
-                self.bill_turn(id, turn);
+                let (plan, cpu) = self.computed(self.engine.plan(&context, &spec.ask, spec.limit)).await;
+                drop(turn);
+                self.bill_planning(id, cpu);
                 plan.map_err(|error| plan_failure(error, self.me()))?
             };
             let took = self.now().saturating_sub(planning_since);
