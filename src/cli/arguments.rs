@@ -105,7 +105,7 @@ pub enum Command {
     ///   overlay bench fairness
     ///
     /// Every answer is read to its last chunk, and its rows are counted. Exit 1 if an answer was wrong or failed;
-    /// refusals are counted apart.
+    /// refusals are counted apart. Ctrl-C ends it with a report of what was sent until then.
     #[command(verbatim_doc_comment)]
     Bench(Box<BenchArgs>),
     /// Test a running Leader from outside: a request, its status, chunks, many requests at once, a cancel

@@ -1,5 +1,6 @@
 //! `overlay bench`, `overlay test`, and what a client does that is refused: as a user runs them.
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::program::{Place, Process, eventually};
@@ -73,6 +74,26 @@ fn every_request_of_a_load_is_counted_and_checked() {
     let compared = place.check(&["bench", "compare", &reports[0], &reports[2]], 0, &[]);
     assert!(compared.contains("figures.all.p99_ms"), "{compared}");
     place.check(&["bench", "compare", &reports[0], "requests.csv"], 2, &["requests.csv is no report"]);
+}
+
+/// Whoever has seen enough keeps what there is.
+#[test]
+fn a_load_that_is_interrupted_is_reported() {
+    let place = embedded();
+    let _up = place.up(&[]);
+    let arguments = ["bench", "--json", "--rate", "50", "--duration", "600", "--warm-up", "0", "--raw", "requests.csv"];
+    let bench = place.start(&[&arguments[..], &["--update-interval", "0.1"]].concat());
+    let has_some = |line: &str| line.contains(" ok, ") && !line.contains(" 0 ok, ");
+    eventually("some requests have ended", || bench.errors().lines().any(has_some).then_some(()));
+    bench.signal(Signal::INT);
+    let ended = bench.end();
+    ended.check(130, &["report: logs/bench-", "interrupted: these figures are of what was sent until then"]);
+    let report: Value = serde_json::from_str(&ended.text()).unwrap();
+    assert_eq!(report["about"]["interrupted"], true);
+    let figures = &report["figures"]["all"];
+    assert!(figures["ok"].as_u64().unwrap() > 0, "{figures}");
+    let raw = std::fs::read_to_string(place.path("requests.csv")).unwrap();
+    assert_eq!(raw.lines().count() as u64 - 1, figures["total"].as_u64().unwrap());
 }
 
 #[test]

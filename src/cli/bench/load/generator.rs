@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::board::Board;
@@ -62,8 +62,17 @@ pub struct Run {
     pub seed: u64,
 }
 
+/// Says when somebody has had enough: then it is true.
+pub type Enough = watch::Receiver<bool>;
+
 /// Runs it against a Leader. Dropping the future ends every request.
 pub async fn run(run: Run, address: &str, board: &Arc<Board>) -> Vec<Record> {
+    let (_never, enough) = watch::channel(false);
+    run_until(run, address, board, enough).await
+}
+
+/// The same until somebody has had enough: then the records are of what has ended, and of what is under way.
+pub async fn run_until(run: Run, address: &str, board: &Arc<Board>, mut enough: Enough) -> Vec<Record> {
     let origin = Instant::now() + LEAD;
     let last = run.sources.iter().map(|source| source.timing.until).max().unwrap_or_default();
     // Closed loops that end by their number have no other end.
@@ -81,10 +90,17 @@ pub async fn run(run: Run, address: &str, board: &Arc<Board>) -> Vec<Record> {
             sender.ended().await;
         }
     };
-    match end {
-        // What has not ended by then never does.
-        Some(end) => drop(tokio::time::timeout_at(end.into(), all_ended).await),
-        None => all_ended.await,
+    let ended_or_late = async {
+        match end {
+            // What has not ended by then never does.
+            Some(end) => drop(tokio::time::timeout_at(end.into(), all_ended).await),
+            None => all_ended.await,
+        }
+    };
+    tokio::select! {
+        () = ended_or_late => {}
+        // Without an error: the other end lives as long as this run may be ended.
+        Ok(_) = enough.wait_for(|enough| *enough) => {}
     }
     let mut records: Vec<Record> = senders.0.iter().flat_map(|sender| sender.take_records()).collect();
     records.sort_by_key(|record| record.due_us);

@@ -19,10 +19,12 @@ pub(crate) mod schedule;
 
 use std::fs;
 use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, Value, json};
+use tokio::sync::watch;
 
 use super::super::arguments::Common;
 use super::super::error::{CliError, Exit};
@@ -34,7 +36,7 @@ use crate::engine::session::Ask;
 use crate::failure::Failure;
 use crate::leader::answer::QuerySpec;
 use crate::routing::Team;
-use generator::{Run, Source};
+use generator::{Enough, Run, Source};
 use live::Live;
 use record::{Record, Status};
 use report::{Parts, Report, failures};
@@ -67,14 +69,25 @@ pub fn run(common: &Common, arguments: &LoadArgs) -> Result<Exit, CliError> {
         .map_err(|error| CliError::caused(Exit::FAILED, "the program cannot start", &error))?;
     let client = target::leader(common, &runtime)?;
     runtime.block_on(async {
+        let (tell, enough) = watch::channel(false);
+        let mut measuring = pin!(measure(common, arguments, &client, enough));
         tokio::select! {
-            done = measure(common, arguments, &client) => done,
-            _ = tokio::signal::ctrl_c() => Err(CliError::new(Exit::INTERRUPTED, "interrupted")),
+            done = &mut measuring => return done,
+            _ = tokio::signal::ctrl_c() => tell.send_replace(true),
+        };
+        // Once more, and not even what there is is kept.
+        tokio::select! {
+            done = measuring => done,
+            _ = tokio::signal::ctrl_c() => Err(interrupted()),
         }
     })
 }
 
-async fn measure(common: &Common, arguments: &LoadArgs, client: &Client) -> Result<Exit, CliError> {
+fn interrupted() -> CliError {
+    CliError::new(Exit::INTERRUPTED, "interrupted")
+}
+
+async fn measure(common: &Common, arguments: &LoadArgs, client: &Client, mut enough: Enough) -> Result<Exit, CliError> {
     let mut questions = arguments.questions()?;
     let teams = arguments.team_mix();
     let manner = Manner {
@@ -83,15 +96,27 @@ async fn measure(common: &Common, arguments: &LoadArgs, client: &Client) -> Resu
         encoding: arguments.encoding,
     };
     for question in questions.iter_mut().filter(|question| question.expected.is_none() && !question.allow_partial) {
-        question.expected = Some(count(client, question, &teams, manner).await?);
+        let counted = tokio::select! {
+            counted = count(client, question, &teams, manner) => counted?,
+            _ = enough.wait_for(|enough| *enough) => return Err(interrupted()),
+        };
+        question.expected = Some(counted);
     }
     let questions: Vec<Arc<Question>> = questions.into_iter().map(Arc::new).collect();
 
     let board = Arc::new(Board::default());
     let meter = machine::CpuMeter::start(Vec::new());
-    let records = load(arguments, client.address(), &questions, manner, &board).await;
+    let records = load(arguments, client.address(), &questions, manner, &board, &enough).await;
+    let is_interrupted = *enough.borrow();
+    if is_interrupted && records.is_empty() {
+        return Err(interrupted());
+    }
+    let mut about = about(arguments.seed);
+    if is_interrupted {
+        about.insert("interrupted".to_owned(), json!(true));
+    }
     let report = Report {
-        about: about(arguments.seed),
+        about,
         settings: settings(arguments, client.address(), &questions),
         nodes: nodes(client).await,
         config: config(common),
@@ -104,6 +129,10 @@ async fn measure(common: &Common, arguments: &LoadArgs, client: &Client) -> Resu
         .map_err(|error| CliError::caused(Exit::FAILED, "no JSON could be made", &error))?;
     keep(arguments, &text, &json, &records)?;
     println!("{}", if arguments.json { &json } else { &text });
+    if is_interrupted {
+        eprintln!("interrupted: these figures are of what was sent until then");
+        return Ok(Exit::INTERRUPTED);
+    }
     let all = &report.figures.all;
     // Refusals are an answer to overload; an answer that is wrong or missing is a failure of what was measured.
     let is_sound = all.ok > 0 && all.wrong + all.failed == 0;
@@ -143,6 +172,7 @@ async fn load(
     questions: &[Arc<Question>],
     manner: Manner,
     board: &Arc<Board>,
+    enough: &Enough,
 ) -> Vec<Record> {
     let warm_up = Duration::from_secs_f64(arguments.warm_up);
     let source = |pace, until| Source {
@@ -165,17 +195,20 @@ async fn load(
         let duration = Duration::from_secs_f64(arguments.duration.unwrap_or(DURATION));
         let source = source(Pace::Poisson { rate }, warm_up + duration);
         let _live = show();
-        return generator::run(run(source, warm_up), leader, board).await;
+        return generator::run_until(run(source, warm_up), leader, board, enough.clone()).await;
     }
     let at_once = arguments.concurrency.unwrap_or(CONCURRENCY) as usize;
     if !warm_up.is_zero() {
         let source = source(Pace::Closed { at_once, requests: None }, warm_up);
-        generator::run(run(source, Duration::ZERO), leader, &Arc::default()).await;
+        generator::run_until(run(source, Duration::ZERO), leader, &Arc::default(), enough.clone()).await;
+        if *enough.borrow() {
+            return Vec::new();
+        }
     }
     let requests = Some(arguments.requests.unwrap_or(REQUESTS));
     let source = source(Pace::Closed { at_once, requests }, Duration::MAX);
     let _live = show();
-    generator::run(run(source, Duration::ZERO), leader, board).await
+    generator::run_until(run(source, Duration::ZERO), leader, board, enough.clone()).await
 }
 
 /// Versions, cores, when, and how it was called.
