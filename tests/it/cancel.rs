@@ -16,7 +16,9 @@ use crate::asking::{range, read, sql};
 use crate::cluster::{Cluster, Graph, PATIENCE, Setup, until};
 use crate::oracle::Question;
 
-const QUERIES: usize = 500;
+/// So many of them are cancelled, more or less five of eight; the others end in other ways.
+const CANCELS: usize = 500;
+const QUERIES: usize = 900;
 /// So many clients ask at the same time: more than may run, so that some end in the queue.
 const CLIENTS: usize = 10;
 const RUNNING: u32 = 6;
@@ -48,7 +50,8 @@ async fn ask_and_end(client: Client, seed: u64) -> &'static str {
     let mut random = Rng::with_seed(seed);
     let latest = if random.bool() { 3_000 } else { 60_000 };
     let moment = Duration::from_micros(random.u64(0..latest));
-    let way = *random.choice(&["cancelled", "gone", "deadline", "left", "read"]).expect("not empty");
+    let others = ["gone", "deadline", "left", "read"];
+    let way = if random.usize(0..8) < 5 { "cancelled" } else { others[random.usize(..others.len())] };
     let spec = QuerySpec {
         cancel_on_disconnect: way == "gone",
         allow_partial: random.bool(),
@@ -107,7 +110,7 @@ async fn until_nothing_is_left(cluster: &Cluster, nodes: &[&str]) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn after_500_ends_at_random_moments_nothing_is_left_on_any_node() {
+async fn after_500_cancels_at_random_moments_nothing_is_left_on_any_node() {
     let seed = std::env::var("OVERLAY_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(5);
     println!("OVERLAY_SEED={seed}");
     let cluster = cluster().await;
@@ -117,9 +120,15 @@ async fn after_500_ends_at_random_moments_nothing_is_left_on_any_node() {
         let ending = (0..CLIENTS).map(|n| ask_and_end(cluster.client(), seed_of(n)));
         ways.extend(join_all(ending).await);
     }
-    for way in ["cancelled", "gone", "deadline", "left", "read"] {
+    for (way, least) in [
+        ("cancelled", CANCELS),
+        ("gone", QUERIES / 20),
+        ("deadline", QUERIES / 20),
+        ("left", QUERIES / 20),
+        ("read", 1),
+    ] {
         let count = ways.iter().filter(|other| **other == way).count();
-        assert!(count > QUERIES / 10, "{count} of {QUERIES} queries were {way}");
+        assert!(count >= least, "{count} of {QUERIES} queries were {way}");
     }
     until_nothing_is_left(&cluster, &["A", "B", "C", "D", "E", "F"]).await;
     // All permits are there: as many as may run do, and everything is answered.

@@ -241,12 +241,16 @@ impl ScanJobs {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
+    use std::sync::Mutex;
+
     use datafusion::common::ToDFSchema;
     use datafusion::prelude::SessionContext;
+    use futures::{FutureExt, StreamExt};
     use overlay_ingest::generate::{GenerateOptions, generate};
     use overlay_ingest::{Dataset, DateRange, Layout, parse_date};
 
-    use super::super::{Output, PART_BYTES_MAX, Remaining};
+    use super::super::{JOBS_PER_THREAD, Output, PART_BYTES_MAX, Remaining};
     use super::*;
     use crate::delivery::QueryId;
     use crate::engine::executor::{InlinePool, Job, ScanPool};
@@ -262,11 +266,15 @@ mod tests {
 
     /// Some days of few zones.
     fn days() -> Vec<Arc<HeldPartition>> {
+        days_in_zones_of(100)
+    }
+
+    fn days_in_zones_of(zone_rows: usize) -> Vec<Arc<HeldPartition>> {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().join("set");
         generate(&root, &GenerateOptions { days: 5, sites: 4, ..GenerateOptions::default() }).unwrap();
         let dataset = Dataset::open(&root).unwrap();
-        let day = |date| parse_date(&dataset, date, Layout { zone_rows: 100 }).unwrap().partition;
+        let day = |date| parse_date(&dataset, date, Layout { zone_rows }).unwrap().partition;
         dataset.dates(DateRange::ALL).map(|date| Arc::new(HeldPartition::new(&day(date)))).collect()
     }
 
@@ -363,6 +371,42 @@ mod tests {
 
         fn width(&self) -> usize {
             1
+        }
+    }
+
+    /// Keeps every job, and runs none before it is told to.
+    struct Keeping {
+        width: usize,
+        jobs: Mutex<VecDeque<Job>>,
+    }
+
+    impl ScanPool for Keeping {
+        fn spawn(&self, _: &Share, job: Job) {
+            self.jobs.lock().unwrap().push_back(job);
+        }
+
+        fn width(&self) -> usize {
+            self.width
+        }
+    }
+
+    #[test]
+    fn of_a_scan_that_nobody_reads_only_so_many_jobs_are_under_way() {
+        let days = days_in_zones_of(5);
+        for width in [1, 2] {
+            let pool = Arc::new(Keeping { width, jobs: Mutex::default() });
+            let one = Arc::into_inner(jobs(vec![0, 4], Stop::default())).expect("nobody else has it");
+            let jobs = ScanJobs { pool: Arc::clone(&pool) as Arc<dyn ScanPool>, ..one };
+            let mut outcomes = Box::pin(jobs.run(wanted(&days, |_| None)));
+            let waiting = || pool.jobs.lock().unwrap().len();
+            assert!(outcomes.next().now_or_never().is_none());
+            assert_eq!(waiting(), width * JOBS_PER_THREAD);
+            // As many more as were taken, each with its zones.
+            let done = pool.jobs.lock().unwrap().drain(..3).collect::<Vec<_>>();
+            done.into_iter().for_each(|job| job());
+            let taken = std::iter::from_fn(|| outcomes.next().now_or_never()).count();
+            assert!(taken >= 3, "{taken} outcomes");
+            assert_eq!(waiting(), width * JOBS_PER_THREAD);
         }
     }
 
