@@ -223,15 +223,21 @@ fn a_deadline_that_cannot_be_met_is_refused_once_times_are_known() {
     assert_eq!(counters.flows[&team("green")].refused, 2);
 }
 
-/// While all cores are busy a flow runs as many as they need; each core that has nothing to do takes one more.
-#[test]
-fn an_idle_core_takes_one_more_query() {
+/// The only core is busy: of so many queries of one client the first two run.
+fn busy_with(queries: u128) -> Admission {
     let mut admission = with("fair_queue", 200, 100, 60);
     admission.tell_cores(1, false);
-    for id in 0..20 {
+    for id in 0..queries {
         assert_eq!(admission.offer(QueryId(id), share("green", 1), NEVER, s(0)), Ok(None));
     }
     assert_eq!(drain(&mut admission, s(0)), [0, 1]);
+    admission
+}
+
+/// While all cores are busy a flow runs as many as they need; each core that has nothing to do takes one more.
+#[test]
+fn an_idle_core_takes_one_more_query() {
+    let mut admission = busy_with(20);
     admission.tell_cores(1, true);
     assert_eq!((drain(&mut admission, s(0)), drain(&mut admission, s(0))), (vec![2], vec![]));
     // Three run now, which is more than it takes: an end makes room for none.
@@ -252,16 +258,7 @@ fn an_idle_core_takes_one_more_query() {
 /// Giants of a client do not keep its next queries from beginning: once it is seen what they are, others start beside them.
 #[test]
 fn a_flow_does_not_wait_for_its_own_giants() {
-    let begin = || {
-        let mut admission = with("fair_queue", 200, 100, 60);
-        admission.tell_cores(1, false);
-        for id in 0..5 {
-            assert_eq!(admission.offer(QueryId(id), share("green", 1), NEVER, s(0)), Ok(None));
-        }
-        assert_eq!(drain(&mut admission, s(0)), [0, 1]);
-        admission
-    };
-    let mut admission = begin();
+    let mut admission = busy_with(5);
     let mut charge = |id: u128, millis| {
         admission.charge(QueryId(id), &share("green", 1), Cost::cpu(Duration::from_millis(millis)), 1);
         drain(&mut admission, s(1))
@@ -275,7 +272,7 @@ fn a_flow_does_not_wait_for_its_own_giants() {
     assert!(admission.finish(QueryId(2), s(1)));
     assert_eq!(drain(&mut admission, s(1)), [4]);
     // What computes without a pause tells no cost, but takes its time.
-    let mut admission = begin();
+    let mut admission = busy_with(5);
     admission.expired(RUNS_LONG);
     assert_eq!(drain(&mut admission, RUNS_LONG), []);
     admission.expired(RUNS_LONG + s(1));
@@ -285,12 +282,7 @@ fn a_flow_does_not_wait_for_its_own_giants() {
 /// A small query of one client begins at once beside what another of its team has running and waiting.
 #[test]
 fn a_client_that_comes_newly_starts_beside_those_of_its_team() {
-    let mut admission = with("fair_queue", 200, 100, 60);
-    admission.tell_cores(1, false);
-    for id in 0..10 {
-        assert_eq!(admission.offer(QueryId(id), share("green", 1), NEVER, s(0)), Ok(None));
-    }
-    assert_eq!(drain(&mut admission, s(0)), [0, 1]);
+    let mut admission = busy_with(10);
     for (id, client) in [(10, 2), (11, 3), (12, 2), (13, 4)] {
         assert_eq!(admission.offer(QueryId(id), share("green", client), NEVER, s(1)), Ok(None));
     }
